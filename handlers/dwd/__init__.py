@@ -1,0 +1,1 @@
+"""The plugin for Drukwerkdeal.nl, on the Printdeal API."""

@@ -1,0 +1,1 @@
+"""Tenants: websites, hostnames, tokens and their encrypted configuration."""

@@ -1,0 +1,1 @@
+"""The views: tables folded from the log, written in one transaction with their positions."""

@@ -1,0 +1,1 @@
+"""The Faust agents: intake, tiers and their steps."""

@@ -1,0 +1,1 @@
+"""Brokers: the embedded one, the local one, provisioning and client settings."""

@@ -1,0 +1,1 @@
+"""How changes and triggers become records: model mixin, outbox and relay."""

@@ -1,0 +1,1 @@
+"""Batch driver, acker, lanes, ledger, guard and outcomes: at-least-once with order per key."""
