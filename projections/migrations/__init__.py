@@ -1,0 +1,1 @@
+"""Schema changes of all three metadata, one Alembic branch each: ``system``, ``projections``, ``outbox``."""
