@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         None,
-        description="SQLAlchemy URL of the system and projection tables. Empty: those of the embedded or local services.",
+        description="SQLAlchemy URL of the system and projection tables. Empty: of the embedded or local services.",
     )
     read_database_url: SecretStr | None = Field(None, description="URL of a read replica for queries.")
     outbox_database_urls: Annotated[list[SecretStr], NoDecode] = Field(
@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     task_timeout_s: float = Field(30.0, gt=0, le=3600, description="Longest run of a task that names no timeout.")
     commit_interval_s: float = Field(0.5, gt=0, le=60, description="Time between commits of offsets.")
     session_timeout_s: float = Field(10.0, ge=6, le=300, description="A worker silent for so long is taken for dead.")
+    fetch_wait_ms: int = Field(
+        500, ge=1, le=60_000, description="Longest wait of a fetch that finds nothing; the embedded broker takes 20."
+    )
     stop_grace_s: float = Field(30.0, ge=0, le=3600, description="Time for running tasks after SIGTERM.")
     rebalance_grace_s: float = Field(
         1.0, ge=0, le=30, description="Time for running tasks when partitions are revoked."

@@ -1,0 +1,97 @@
+"""How each Kafka client is told to connect: one place for brokers, security and the limits that must agree."""
+
+import ssl
+from typing import Any, Final
+
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
+
+from streams.errors import SetupError
+from streams.settings import Settings
+
+_WARNINGS: Final = 4
+"""Syslog level of librdkafka's own lines on stderr: connections that come and go are none of the user's business."""
+
+PARTITIONER: Final = "murmur2_random"
+"""The Java clients' partitioner, so that every producer puts a key into the same partition (DESIGN §4)."""
+
+
+def bootstrap_servers(settings: Settings) -> str:
+    """Brokers as ``host:port,host:port``. Raises ``SetupError`` where none are known; see ``runtime.resolve``."""
+    if not settings.bootstrap_servers:
+        raise SetupError(
+            "No Kafka broker is known.",
+            "Set WEBHOOK_BOOTSTRAP_SERVERS, or start one with `webhook up` or `webhook local start`.",
+        )
+    return settings.bootstrap_servers
+
+
+def producer_config(settings: Settings) -> dict[str, Any]:
+    """Configuration of a confluent-kafka producer: idempotent, acknowledged by all in-sync replicas.
+
+    ``message.max.bytes`` is that of the topic with the largest records, or librdkafka would refuse by its own
+    lower default what the topic takes (R3). Callers may add to the dictionary.
+    """
+    return {
+        **_client(settings),
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": PARTITIONER,
+        "message.max.bytes": max(spec.max_message_bytes for spec in settings.catalogue().specs.values()),
+    }
+
+
+def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
+    """Configuration of a confluent-kafka consumer that commits by itself nothing and starts at the earliest (R21)."""
+    return {
+        **_client(settings),
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "fetch.wait.max.ms": settings.fetch_wait_ms,
+        "session.timeout.ms": int(settings.session_timeout_s * 1000),
+    }
+
+
+def admin_config(settings: Settings) -> dict[str, Any]:
+    """Configuration of a confluent-kafka admin client."""
+    return _client(settings)
+
+
+def faust_broker(settings: Settings) -> tuple[str, Credentials | None]:
+    """Faust's broker URL (``kafka://host:port;kafka://host:port``) and its credentials, ``None`` for plain text."""
+    servers = bootstrap_servers(settings).split(",")
+    url = ";".join(f"kafka://{server.strip()}" for server in servers)
+    context = _tls(settings) if settings.kafka_security_protocol.endswith("SSL") else None
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_sasl_password
+        return url, SASLCredentials(
+            username=settings.kafka_sasl_username,
+            password=password.get_secret_value() if password else None,
+            ssl_context=context,
+            mechanism=settings.kafka_sasl_mechanism or "PLAIN",
+        )
+    return url, SSLCredentials(context) if context else None
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    cafile = settings.kafka_ca_file
+    if cafile is not None and not cafile.is_file():
+        raise SetupError(f"The file of authorities {cafile} does not exist.", "Correct WEBHOOK_KAFKA_CA_FILE.")
+    return ssl.create_default_context(cafile=cafile)
+
+
+def _client(settings: Settings) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "bootstrap.servers": bootstrap_servers(settings),
+        "security.protocol": settings.kafka_security_protocol,
+        "log_level": _WARNINGS,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_sasl_password
+        config["sasl.mechanism"] = settings.kafka_sasl_mechanism or "PLAIN"
+        config["sasl.username"] = settings.kafka_sasl_username or ""
+        config["sasl.password"] = password.get_secret_value() if password else ""
+    if settings.kafka_ca_file is not None:
+        config["ssl.ca.location"] = str(settings.kafka_ca_file)
+    return config
