@@ -1,9 +1,9 @@
 """What a plugin gives and what its handlers get: authors import from here, ``results`` and ``schemas.errors``."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from handlers.results import Result
 
@@ -75,3 +75,56 @@ class StepHandler(Protocol):
 
         ``data`` is the payload, with ``previous_step_result``, ``pipeline_results`` and ``current_step`` beside it.
         """
+
+
+AnyHandler: TypeAlias = Handler | StepHandler
+
+
+class PluginManager(Protocol):
+    """What a plugin can do for a tenant outside webhooks. Made for one tenant, from ``PluginManifest.manager``."""
+
+    async def get_categories(self) -> list[dict[str, Any]]:
+        """The upstream's product categories, as the upstream gives them."""
+
+    async def get_price(self, quantity: int, product_data: Mapping[str, Any]) -> dict[str, Any]:
+        """Price of ``quantity`` pieces of a product. Raises ``Permanent`` where the upstream refuses the product."""
+
+    def get_sync_pipeline_config(self) -> list[dict[str, Any]]:
+        """The steps that copy the upstream's catalogue, as data: nothing is called."""
+
+    async def check(self) -> str | None:
+        """Try the tenant's credentials: ``None`` when they work, else what is wrong."""
+
+    def map_sku(self, sku: str) -> str:
+        """The upstream's name of one of the tenant's products."""
+
+    def map_specifications(self, item: Mapping[str, Any]) -> list[dict[str, str]]:
+        """An item's properties in the upstream's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginManifest:
+    """What a plugin is. Its entry point in the group ``webhook_streams.plugins`` names one of these.
+
+    ``id`` is the ``plugin_route_prefix`` that chooses the plugin, ``aliases`` are further names (``plugin_name``).
+    ``handlers`` maps each name a configuration may use to what makes the handler: called once, without arguments.
+    ``manager`` gets tenant id, the tenant's configuration and the guarded client. ``routes`` are pairs of route and
+    method that the upstream offers. ``config_schema`` is a JSON Schema, secrets marked ``"secret": true``.
+    """
+
+    id: str
+    version: str
+    handlers: Mapping[str, Callable[[], AnyHandler]]
+    title: str = ""
+    aliases: Sequence[str] = ()
+    api_version: int = PLUGIN_API_VERSION
+    routes: Sequence[tuple[str, str]] = ()
+    manager: Callable[[str, Mapping[str, Any], HttpClient], PluginManager] | None = None
+    config_schema: Mapping[str, Any] = field(default_factory=dict)
+    _made: dict[str, AnyHandler] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def handler(self, name: str) -> AnyHandler | None:
+        """The handler of that name, made when first asked for; ``None`` where the plugin has none."""
+        if name not in self._made and name in self.handlers:
+            self._made[name] = self.handlers[name]()
+        return self._made.get(name)
