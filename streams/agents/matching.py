@@ -1,0 +1,150 @@
+"""From a change or a request to the events it asks for. Pure: the tenant's configuration is given."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+
+from handlers.tenants.configuration import SettingsEntry, TenantConfiguration, bare_model_name
+from schemas.errors import PipelineError
+from schemas.events import Micros, ModelChanged, WebhookRequested
+from schemas.limits import MAX_PAYLOAD_BYTES, check_json_depth
+from streams.identifiers import derived_event_id
+from topics.keys import partition_key
+from topics.routing import priority_of
+
+LONGEST_DELAY_S: Final = 365 * 24 * 3600
+"""Longest delay of an event, in seconds: less than half of what ``.scheduled`` retains (R11)."""
+
+
+class Unroutable(PipelineError):
+    """A readable record that no event can be made of: it breaks a rule that its writer should have kept."""
+
+    code = "unroutable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One event that a record asks for, before it has a tier.
+
+    ``accepted_at`` is the time of its cause, and so equal on every redelivery (R19). ``delay_s`` in seconds.
+    """
+
+    event_id: str
+    tenant_id: str
+    endpoint: str
+    event_type: str
+    trigger: str
+    accepted_at: Micros
+    payload: str
+    priority: int
+    delay_s: int
+    model: str | None = None
+    model_id: str | None = None
+    settings_entry: str | None = None
+    caused_by: str | None = None
+    requested_by: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> bytes:
+        """Key of its records."""
+        return partition_key(self.tenant_id, self.model, self.model_id, self.event_id)
+
+
+def event_type_of(model: str, model_event: str) -> str:
+    """``order_created`` of ``Order`` and ``created``, ``sales_order_updated`` of ``SalesOrder`` and ``updated``."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", bare_model_name(model))
+    return f"{words.lower()}_{model_event}"
+
+
+def candidates_of_change(change: ModelChanged, configuration: TenantConfiguration) -> list[Candidate]:
+    """One candidate for each settings entry that the change matches, in the configuration's order (R9).
+
+    Raises ``Unroutable`` where the change has no usable payload.
+    """
+    check_payload(change.payload)
+    entries = configuration.matching(change.model, change.model_event)
+    return [_candidate_of_entry(change, entry) for entry in entries]
+
+
+def _candidate_of_entry(change: ModelChanged, entry: SettingsEntry) -> Candidate:
+    model = bare_model_name(change.model)
+    event_type = event_type_of(model, change.model_event)
+    return Candidate(
+        event_id=derived_event_id(change.occurred_at, change.change_id, entry.entry_id),
+        tenant_id=change.tenant_id,
+        endpoint=entry.webhook_endpoint,
+        event_type=event_type,
+        trigger="model",
+        accepted_at=change.occurred_at,
+        payload=change.payload,
+        priority=priority_of(
+            event_type,
+            model_method=change.priority,
+            settings_entry=entry.priority,
+            model_event=change.model_event,
+        ),
+        delay_s=_checked_delay(entry.delay),
+        model=model,
+        model_id=change.model_id,
+        settings_entry=entry.entry_id,
+        caused_by=change.change_id,
+    )
+
+
+def candidate_of_request(request: WebhookRequested, configuration: TenantConfiguration) -> Candidate:
+    """The one candidate of a request; the endpoint's settings entry fills in what the caller left open.
+
+    An endpoint without a handler is accepted all the same: its task then fails permanently and says what was tried.
+    Raises ``Unroutable`` for a payload, priority or delay that the doors would have refused.
+    """
+    check_payload(request.payload)
+    entry = configuration.entry_for(request.endpoint)
+    try:
+        priority = priority_of(
+            request.event_type, option=request.priority, settings_entry=entry.priority if entry else None
+        )
+    except ValueError as error:
+        raise Unroutable(str(error)) from error
+    delay_s = request.delay_s if request.delay_s is not None else entry.delay if entry else None
+    return Candidate(
+        event_id=request.event_id,
+        tenant_id=request.tenant_id,
+        endpoint=request.endpoint,
+        event_type=request.event_type,
+        trigger=request.trigger,
+        accepted_at=request.requested_at,
+        payload=request.payload,
+        priority=priority,
+        delay_s=_checked_delay(delay_s),
+        model=request.model,
+        model_id=request.model_id,
+        settings_entry=entry.entry_id if entry else None,
+        requested_by=request.requested_by,
+        options=request.options,
+    )
+
+
+def check_payload(text: str) -> None:
+    """Raise ``Unroutable`` where a payload is too large, too deep, or no JSON object."""
+    data = text.encode()
+    if len(data) > MAX_PAYLOAD_BYTES:
+        raise Unroutable(f"the payload has {len(data)} bytes; at most {MAX_PAYLOAD_BYTES} are allowed")
+    try:
+        check_json_depth(text)
+        value = orjson.loads(data)
+    except ValueError as error:
+        raise Unroutable(f"the payload is no usable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Unroutable(f"the payload must be a JSON object, not {type(value).__name__}")
+
+
+def _checked_delay(delay_s: int | None) -> int:
+    if delay_s is None:
+        return 0
+    if not 0 <= delay_s <= LONGEST_DELAY_S:
+        raise Unroutable(f"the delay of {delay_s} seconds is not between 0 and {LONGEST_DELAY_S}")
+    return delay_s
