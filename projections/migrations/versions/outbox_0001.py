@@ -39,8 +39,18 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_outbox_waiting", "webhook_outbox", ["slice", "id"], postgresql_where=waiting, sqlite_where=waiting
     )
+    op.create_table(
+        "webhook_relays",
+        sa.Column("name", sa.String(), primary_key=True),
+        sa.Column("epoch", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("taken_at", _INSTANT, nullable=False),
+        sa.Column("signed_off_at", _INSTANT),
+        sa.Column("log_ends", sa.Text(), nullable=False),
+    )
 
 
 def downgrade() -> None:
     """Drop the outbox. Rows not yet published are lost with it."""
+    op.drop_table("webhook_relays")
     op.drop_table("webhook_outbox")

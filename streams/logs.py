@@ -1,0 +1,101 @@
+"""Logs: one line an event on standard error, secrets taken out by the names of their keys."""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
+
+import structlog
+
+from streams.settings import Settings
+
+REDACTED: Final = "[redacted]"
+_SECRET_NAME: Final = re.compile(
+    r"password|passwd|passphrase|secret|token|authori[sz]ation|api_?-?key|private_?-?key|encryption_?-?key"
+    r"|credential|cookie|signature|configure\b|client_?-?id\b",
+    re.IGNORECASE,
+)
+_URL_PASSWORD: Final = re.compile(r"(?P<front>[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^/\s@]+@", re.IGNORECASE)
+_QUIET: Final = ("aiokafka", "faust", "mode", "asyncio", "alembic", "urllib3")
+_DEPTH: Final = 8
+
+
+def redact(value: Any, depth: int = _DEPTH) -> Any:
+    """``value`` with every entry redacted whose key sounds like a secret, and without passwords in URLs."""
+    if isinstance(value, str):
+        return _URL_PASSWORD.sub(rf"\g<front>{REDACTED}@", value)
+    if depth == 0:
+        return REDACTED if isinstance(value, Mapping | list | tuple) else value
+    if isinstance(value, Mapping):
+        return {
+            key: REDACTED if isinstance(key, str) and _SECRET_NAME.search(key) else redact(each, depth - 1)
+            for key, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact(each, depth - 1) for each in value]
+    return value
+
+
+def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    clean: dict[str, Any] = redact(event)
+    return clean
+
+
+def _keep_record(event: MutableMapping[str, Any]) -> tuple[Any, Any]:
+    return event.pop("_record", None), event.pop("_from_structlog", None)
+
+
+def _redact_formatted(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    record, origin = _keep_record(event)
+    clean = _redact_event(_logger, _method, event)
+    clean["_record"], clean["_from_structlog"] = record, origin
+    return clean
+
+
+def configure_logs(settings: Settings) -> None:
+    """Send structlog's and the standard library's logs to standard error, as ``log_level`` and ``log_format`` ask.
+
+    May be called again. Libraries that log much are heard from ``warning`` on, unless ``log_level`` is ``debug``.
+    """
+    level = getattr(logging, settings.log_level.upper())
+    as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.UnicodeDecoder(),
+    ]
+    last: list[structlog.typing.Processor]
+    if as_text:
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    else:
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                _redact_formatted,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *last,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))

@@ -1,0 +1,1 @@
+"""Tests of the capture of changes and of the relay."""
