@@ -26,11 +26,13 @@ def run_in_background(
 ) -> threading.Thread | asyncio.Task[None]:
     """Start ``work``: a coroutine as a task of the running loop, a function in a daemon thread of its own.
 
-    An exception that escapes from it is logged and handed to ``on_crash`` (in that task or thread). Cancelling the
-    task is no crash. Raises ``RuntimeError`` for a coroutine where no loop runs.
+    An exception that escapes from it is logged and handed to ``on_crash``, on the loop or in that thread; who awaits
+    the task gets it too. Cancelling the task is no crash. Raises ``RuntimeError`` for a coroutine where no loop runs.
     """
     if isinstance(work, Coroutine):
-        return asyncio.get_running_loop().create_task(_attend(name, work, on_crash), name=name)
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(lambda done: _inspect(name, done, on_crash))
+        return task
 
     def attend() -> None:
         try:
@@ -43,13 +45,12 @@ def run_in_background(
     return thread
 
 
-async def _attend(name: str, work: Coroutine[Any, Any, None], on_crash: OnCrash) -> None:
-    try:
-        await work
-    except Exception as error:  # noqa: BLE001 (whatever escapes must end the role)
+def _inspect(name: str, task: asyncio.Task[None], on_crash: OnCrash) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
         _report(name, error, on_crash)
 
 
-def _report(name: str, error: Exception, on_crash: OnCrash) -> None:
+def _report(name: str, error: BaseException, on_crash: OnCrash) -> None:
     log.critical("background work crashed", name=name, error=str(error), exc_info=error)
     on_crash(name, error)

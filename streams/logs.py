@@ -42,17 +42,6 @@ def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     return clean
 
 
-def _keep_record(event: MutableMapping[str, Any]) -> tuple[Any, Any]:
-    return event.pop("_record", None), event.pop("_from_structlog", None)
-
-
-def _redact_formatted(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    record, origin = _keep_record(event)
-    clean = _redact_event(_logger, _method, event)
-    clean["_record"], clean["_from_structlog"] = record, origin
-    return clean
-
-
 def configure_logs(settings: Settings) -> None:
     """Send structlog's and the standard library's logs to standard error, as ``log_level`` and ``log_format`` ask.
 
@@ -68,11 +57,9 @@ def configure_logs(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.UnicodeDecoder(),
     ]
-    last: list[structlog.typing.Processor]
-    if as_text:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    else:
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    last: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if as_text else structlog.processors.JSONRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -88,9 +75,11 @@ def configure_logs(settings: Settings) -> None:
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
-                _redact_formatted,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *last,
+                # Before redaction, and never by the renderer: it would print local variables, and with them secrets.
+                structlog.processors.format_exc_info,
+                _redact_event,
+                last,
             ],
         )
     )

@@ -23,7 +23,8 @@ async def test_a_task_that_fails_is_handed_to_on_crash_and_a_cancelled_one_is_no
     async def fail() -> None:
         raise RuntimeError("no way on")
 
-    await run_in_background("failing", fail(), lambda name, _error: crashed.append(name))
+    with pytest.raises(RuntimeError, match="no way on"):
+        await run_in_background("failing", fail(), lambda name, _error: crashed.append(name))
 
     async def wait() -> None:
         await asyncio.Event().wait()
