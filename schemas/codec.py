@@ -6,19 +6,21 @@ the numbers once at start; the schemas stay ours.
 
 import io
 import struct
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
 from fastavro import schemaless_reader, schemaless_writer
 
 from schemas import events
 from schemas.errors import Undecodable
-from schemas.events import Event
+from schemas.events import DeadLetter, Event, RecordHeader
+from schemas.limits import MAX_DEAD_LETTER_BYTES, MAX_RECORD_BYTES
 from schemas.store import latest_version, load_ids, load_schema, record_name
 
 EventT = TypeVar("EventT", bound=Event)
 
-MAX_RECORD_BYTES: Final = 1024 * 1024
+_MIN_INT: Final = -(2**31)
+_MAX_INT: Final = 2**31 - 1
 _HEADER: Final = struct.Struct(">bI")
 _CLASSES: Final[dict[str, type[Any]]] = {
     "model_changed": events.ModelChanged,
@@ -32,40 +34,93 @@ _CLASSES: Final[dict[str, type[Any]]] = {
 }
 
 
+# What fastavro raises for bytes that are no such record: too short, a union branch that does not exist, text that is no
+# UTF-8, a length beyond what an index can be. Established by fuzzing, see tests/schemas/test_codec_fuzz.py.
+_BROKEN_BODY: Final = (EOFError, IndexError, ValueError, OverflowError)
+
+
+def _make_dead_letter(**record: Any) -> DeadLetter:
+    record["headers"] = [RecordHeader(**header) for header in record["headers"]]
+    return DeadLetter(**record)
+
+
+_MAKERS: Final[dict[type[Any], Callable[..., Any]]] = {DeadLetter: _make_dead_letter}
+
+
+class _Reader(NamedTuple):
+    """How records of one schema id are read."""
+
+    cls: type[Any]
+    writer: dict[str, Any]
+    reader: dict[str, Any] | None
+    make: Callable[..., Any]
+    int_fields: tuple[str, ...]
+    max_bytes: int
+
+
+class _Writer(NamedTuple):
+    """How events of one class are written."""
+
+    header: bytes
+    schema: dict[str, Any]
+    fields: tuple[str, ...]
+    int_fields: tuple[str, ...]
+
+
+def _int_fields(schema: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(field["name"] for field in schema["fields"] if field["type"] in ("int", ["null", "int"]))
+
+
 class _Tables:
     """What encode and decode look up by class and by schema id."""
 
-    def __init__(self, ids: dict[int, str]) -> None:
-        self.writers: dict[type[Any], tuple[bytes, dict[str, Any], tuple[str, ...]]] = {}
-        self.readers: dict[int, tuple[type[Any], dict[str, Any], dict[str, Any] | None, Callable[..., Any]]] = {}
+    def __init__(self, ids: Mapping[int, str]) -> None:
+        self.writers: dict[type[Any], _Writer] = {}
+        self.readers: dict[int, _Reader] = {}
         for number, versioned in ids.items():
             name = record_name(versioned)
             cls = _CLASSES[name]
             writer = load_schema(versioned)
-            latest = f"{name}.v{latest_version(name)}"
-            reader = None if versioned == latest else load_schema(latest)
-            self.readers[number] = (cls, writer, reader, cls)
+            latest = load_schema(f"{name}.v{latest_version(name)}")
+            reader = None if latest is writer else latest
+            make = _MAKERS.get(cls, cls)
+            max_bytes = MAX_DEAD_LETTER_BYTES if cls is DeadLetter else MAX_RECORD_BYTES
+            ints = _int_fields(latest)
+            self.readers[number] = _Reader(cls, writer, reader, make, ints, max_bytes)
             if reader is None:
                 fields = tuple(field["name"] for field in writer["fields"])
-                self.writers[cls] = (_HEADER.pack(0, number), writer, fields)
+                self.writers[cls] = _Writer(_HEADER.pack(0, number), writer, fields, ints)
+        missing = [cls.__name__ for cls in _CLASSES.values() if cls not in self.writers]
+        if missing:
+            raise ValueError(f"no schema id for the latest version of {', '.join(missing)}; every event needs one")
 
 
 _tables = _Tables(load_ids())
 
 
-def use_ids(ids: dict[int, str]) -> None:
-    """Use a registry's ids, by number: ``{17: "task_ready.v1", ...}``. Call once, before the first record."""
+def use_ids(ids: Mapping[int, str]) -> None:
+    """Use a registry's ids, by number: ``{17: "task_ready.v1", ...}``. Call once, before the first record.
+
+    Raises ``ValueError`` where an event has no id for the latest version of its schema.
+    """
     global _tables
     _tables = _Tables(ids)
 
 
 def encode(event: Event) -> bytes:
     """The event in wire format. Raises ``ValueError`` naming the record where a field does not fit its schema."""
-    header, schema, fields = _tables.writers[type(event)]
+    header, schema, fields, int_fields = _tables.writers[type(event)]
+    values = {name: getattr(event, name) for name in fields}
+    if type(event) is DeadLetter:
+        values["headers"] = [{"name": each.name, "value": each.value} for each in event.headers]
     out = io.BytesIO()
     out.write(header)
     try:
-        schemaless_writer(out, schema, {name: getattr(event, name) for name in fields})
+        for name in int_fields:
+            value = values[name]
+            if value is not None and not _MIN_INT <= value <= _MAX_INT:
+                raise ValueError(f"{name} is {value}, an int has 32 bits")
+        schemaless_writer(out, schema, values)
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise ValueError(f"{type(event).__name__} does not fit its schema: {error}") from error
     return out.getvalue()
@@ -74,28 +129,40 @@ def encode(event: Event) -> bytes:
 def decode(data: bytes) -> Event:
     """The event in ``data``.
 
-    Raises ``Undecodable`` for a wrong frame, an unknown schema id, a broken body, left-over bytes, or more than
-    ``MAX_RECORD_BYTES``.
+    Raises ``Undecodable`` for a wrong frame, an unknown schema id, a broken body, an ``int`` beyond 32 bits, left-over
+    bytes, or a record larger than ``schemas.limits`` allows. Strings and arrays cannot be longer than the record.
     """
-    if len(data) > MAX_RECORD_BYTES:
-        raise Undecodable(f"the record has {len(data)} bytes; at most {MAX_RECORD_BYTES} are read", code="too_large")
-    if len(data) < 5 or data[0] != 0:
+    size = len(data)
+    if size > MAX_DEAD_LETTER_BYTES:
+        raise _too_large(size, MAX_DEAD_LETTER_BYTES)
+    if size < 5 or data[0] != 0:
         raise Undecodable("not in Confluent wire format: it must begin with a zero byte and a 4-byte schema id")
     number = int.from_bytes(data[1:5], "big")
     entry = _tables.readers.get(number)
     if entry is None:
         raise Undecodable(f"schema id {number} is unknown; known are {sorted(_tables.readers)}", code="unknown_schema")
-    cls, writer, reader, make = entry
+    cls, writer, reader, make, int_fields, max_bytes = entry
+    if size > max_bytes:
+        raise _too_large(size, max_bytes)
     body = io.BytesIO(data)
     body.seek(5)
     try:
         record = schemaless_reader(body, writer, reader)
-        event: Event = make(**record)
-    except Exception as error:
+    except _BROKEN_BODY as error:
         raise Undecodable(f"the body is no {cls.__name__}: {error!r}") from error
-    if body.tell() != len(data):
-        raise Undecodable(f"{len(data) - body.tell()} bytes are left over after the {cls.__name__}", code="left_over")
+    if body.tell() != size:
+        raise Undecodable(f"{size - body.tell()} bytes are left over after the {cls.__name__}", code="left_over")
+    # fastavro reads and writes an int as a long: other programs and the tables behind would break on it.
+    for name in int_fields:
+        value = record[name]
+        if value is not None and not _MIN_INT <= value <= _MAX_INT:
+            raise Undecodable(f"{cls.__name__}.{name} is {value}, an int has 32 bits", code="out_of_range")
+    event: Event = make(**record)
     return event
+
+
+def _too_large(size: int, limit: int) -> Undecodable:
+    return Undecodable(f"the record has {size} bytes; at most {limit} are read", code="too_large")
 
 
 def decode_as(cls: type[EventT], data: bytes) -> EventT:
