@@ -1,0 +1,141 @@
+"""One event of each class with every field filled: what the golden bytes were made of."""
+
+import uuid
+from typing import Any
+
+from schemas import events
+from schemas.codec import encode
+
+EVENT_ID = str(uuid.UUID(int=0x01890000000070008000000000000001))
+NOON = 1_767_268_800_000_000
+
+_TASK: dict[str, Any] = {"event_id": EVENT_ID, "run": 2, "step": 1, "attempt": 3, "dispatch_seq": 4, "tenant_id": "1"}
+
+READY = events.TaskReady(
+    **_TASK,
+    endpoint="webhook/order",
+    event_type="order_created",
+    trigger="model",
+    priority=8,
+    accepted_at=NOON,
+    payload='{"id":7,"name":"Größe"}',
+    model="Order",
+    model_id="7,nl",
+    settings_entry="webhook_settings/0",
+    results=['{"checked":true}'],
+    options={"queue_mode": "background"},
+    gate="tenant",
+    plugin_version="2.0.0",
+    pipeline_hash="abc",
+    failover_from="webhook-high",
+)
+
+SAMPLES: dict[str, events.Event] = {
+    "model_changed": events.ModelChanged(
+        change_id=EVENT_ID,
+        tenant_id="1",
+        model="Order",
+        model_id="7",
+        model_event="updated",
+        occurred_at=NOON,
+        payload='{"id":7,"status":"cancelled"}',
+        changed=["status"],
+        previous='{"status":"pending"}',
+        priority=9,
+        source="shop",
+    ),
+    "webhook_requested": events.WebhookRequested(
+        event_id=EVENT_ID,
+        tenant_id="1",
+        endpoint="webhook/order/export",
+        event_type="bulk_export",
+        trigger="http",
+        requested_at=NOON,
+        payload='{"order_ids":[123]}',
+        priority=7,
+        delay_s=0,
+        model="Order",
+        model_id="123",
+        options={"format": "xlsx"},
+        requested_by="first token",
+    ),
+    "task_ready": READY,
+    "task_scheduled": events.TaskScheduled(
+        **_TASK,
+        schedule_id=f"{EVENT_ID}|2|1|3|4",
+        version=2,
+        kind="retry",
+        endpoint="webhook/order",
+        tier="webhook-high",
+        target_topic="plugin-webhooks-high",
+        due_at=NOON + 5_000_000,
+        accepted_at=NOON,
+        created_at=NOON + 1,
+        task=encode(READY),
+        reason="the upstream answered 503",
+        gate="tenant",
+        lane="1|Order|7",
+    ),
+    "task_event": events.TaskEvent(
+        **_TASK,
+        kind="step_completed",
+        accepted_at=NOON,
+        recorded_at=NOON + 2_000_000,
+        tier="webhook-high",
+        endpoint="webhook/order",
+        event_type="order_created",
+        trigger="model",
+        priority=8,
+        delay_s=0,
+        model="Order",
+        model_id="7",
+        settings_entry="webhook_settings/0",
+        routing_rule="high_priority",
+        failover_from="webhook-high",
+        payload='{"id":7}',
+        caused_by=EVENT_ID,
+        requested_by="first token",
+        handler="OrderWebhookHandler",
+        worker="webhook-high@host:1",
+        started_at=NOON + 1_000_000,
+        finished_at=NOON + 1_500_000,
+        result='{"checked":true}',
+        error="none",
+        error_code="none",
+        source_topic="plugin-webhooks-high",
+        source_partition=11,
+        source_offset=2**40,
+        next_topic="plugin-webhooks-high.steps",
+        next_step=2,
+        next_attempt=1,
+        next_due_at=NOON + 3_000_000,
+        remaining_s=28.5,
+        plugin_version="2.0.0",
+        pipeline_hash="abc",
+    ),
+    "control_state": events.ControlState(
+        name="pause",
+        subject="webhook-low",
+        value="true",
+        updated_at=NOON,
+        updated_by="operator",
+        reason="upstream down",
+    ),
+    "signal": events.Signal(
+        kind="heartbeat", sender="work webhook-high@host:1", value='{"in_flight":3}', sent_at=NOON, expires_at=NOON + 60
+    ),
+    "dead_letter": events.DeadLetter(
+        topic="plugin-webhooks.changes",
+        partition=3,
+        offset=2**33,
+        group="webhook-intake",
+        reason="undecodable",
+        error="not in Confluent wire format",
+        failed_at=NOON,
+        record_key=b"\xff\x00",
+        value=b"not avro",
+        headers=[events.RecordHeader(name="traceparent", value=b"00-1"), events.RecordHeader(name="empty", value=None)],
+        record_timestamp=NOON - 1,
+    ),
+}
+"""Samples by record name. When a version is added, extend its sample with the new fields and write its golden file."""
