@@ -9,6 +9,7 @@ from typing import Final
 
 from handlers.contract import PLUGIN_API_VERSION, Handler, PluginManifest, StepHandler
 from handlers.tenants.configuration import TenantConfiguration
+from handlers.tenants.repository import Tenant
 from schemas.errors import Permanent
 
 ENTRY_POINT_GROUP: Final = "webhook_streams.plugins"
@@ -48,6 +49,12 @@ class PluginRegistry:
         if plugin is None:
             raise Permanent(self.explain(configuration.plugin_route_prefix), code="no_plugin")
         return plugin
+
+    def for_tenant(self, tenant: Tenant) -> PluginManifest:
+        """As ``require``, and raises ``Permanent`` (code ``plugin_disabled``) where the tenant has it switched off."""
+        if not tenant.plugin_enabled:
+            raise Permanent(f"the plugin of tenant {tenant.id} is switched off", code="plugin_disabled")
+        return self.require(tenant.configuration)
 
     def explain(self, name: str) -> str:
         """Why there is no plugin of that name."""
