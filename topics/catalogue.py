@@ -1,5 +1,6 @@
 """The catalogue: every topic with its partitions, retention, cleaning and record type. A topic is added here."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -10,6 +11,7 @@ DAY_MS: Final = 24 * 3600 * 1000
 MIB: Final = 1024 * 1024
 DEFAULT_PREFIX: Final = "plugin-webhooks"
 DEFAULT_PARTITIONS: Final = 12
+_LEGAL_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def build_catalogue(
 
     Tiers, their steps, changes, requests and events have the same number of partitions, because what was taken from
     partition n of a tier finishes in partition n of events (DESIGN §5, item 5).
-    Raises ``ValueError`` where two topics would share a name.
+    Raises ``ValueError`` for a name that Kafka refuses and where two topics would share one.
     """
     names = {tier.name: (tier_topics or {}).get(tier.name, tier.topic) for tier in TIERS.values()}
     shared = {
@@ -93,6 +95,9 @@ def build_catalogue(
     for topic in names.values():
         specs.append(TopicSpec(topic, partitions, 14 * DAY_MS, "TaskReady"))
         specs.append(TopicSpec(f"{topic}.steps", partitions, 14 * DAY_MS, "TaskReady"))
+    for spec in specs:
+        if not _LEGAL_NAME.fullmatch(spec.name):
+            raise ValueError(f"{spec.name!r} is no topic name: at most 249 letters, digits, dots, dashes, underscores")
     by_name = {spec.name: spec for spec in specs}
     if len(by_name) != len(specs):
         listed = sorted(spec.name for spec in specs)
