@@ -1,8 +1,11 @@
 """Fixtures that every room may use: settings of an installation of its own, and the brokers and databases it runs on.
 
-``settings``           an installation with unique topic names, 4 partitions and a data directory of its own
-``catalogue``          its topics; a test that also asks for ``kafka`` finds them created there
-``embedded_broker``    the embedded broker with these topics; ``embedded_settings`` points at it
+``settings``            an installation with unique topic names, 4 partitions and a data directory of its own
+``catalogue``           its topics; a test that also asks for ``kafka`` finds them created there
+``embedded_broker``     the embedded broker with these topics; ``embedded_settings`` points at it
+``kafka``               ``host:port`` of a real Apache Kafka, one a session; ``kafka_settings`` points at it
+``postgres``            SQLAlchemy URL of a real PostgreSQL, one a session
+``postgres_database``   SQLAlchemy URL of an empty database in it, one a test
 """
 
 import uuid
@@ -12,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from streams.broker.embedded import EmbeddedBroker
+from streams.broker.postgres_server import postgres_url
 from streams.settings import Settings
+from tests.support.services import created_topics, fresh_database, running_kafka, running_postgres
 from topics.catalogue import Catalogue
 
 _QUEUES = ("high", "beanstalk", "redis", "db", "low", "failed")
@@ -27,9 +32,14 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def catalogue(settings: Settings) -> Catalogue:
-    """The topics of ``settings``."""
-    return settings.catalogue()
+def catalogue(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Catalogue]:
+    """The topics of ``settings``, created on ``kafka`` where the test asks for it."""
+    topics = settings.catalogue()
+    if "kafka" in request.fixturenames:
+        with created_topics(request.getfixturevalue("kafka"), topics):
+            yield topics
+    else:
+        yield topics
 
 
 @pytest.fixture
@@ -43,3 +53,36 @@ def embedded_broker(catalogue: Catalogue) -> Iterator[EmbeddedBroker]:
 def embedded_settings(settings: Settings, embedded_broker: EmbeddedBroker) -> Settings:
     """``settings``, pointed at ``embedded_broker``."""
     return embedded_broker.settings(settings)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """A real Apache Kafka of one node."""
+    with running_kafka() as bootstrap_servers:
+        yield bootstrap_servers
+
+
+@pytest.fixture
+def kafka_settings(settings: Settings, kafka: str) -> Settings:
+    """``settings``, pointed at ``kafka``; ask for ``catalogue`` too where the topics should exist."""
+    return settings.model_copy(update={"bootstrap_servers": kafka})
+
+
+@pytest.fixture(scope="session")
+def postgres_directory() -> Iterator[Path]:
+    """The directory of a real PostgreSQL that runs."""
+    with running_postgres() as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_directory: Path) -> str:
+    """A real PostgreSQL."""
+    return postgres_url(postgres_directory)
+
+
+@pytest.fixture
+def postgres_database(postgres_directory: Path) -> Iterator[str]:
+    """An empty database of its own."""
+    with fresh_database(postgres_directory) as url:
+        yield url

@@ -1,0 +1,82 @@
+"""What the clients are told, and that a real broker agrees."""
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.types.auth import AuthProtocol, SASLMechanism
+from pydantic import SecretStr
+
+from streams.broker.connection import admin_config, consumer_config, faust_broker, producer_config
+from streams.errors import SetupError
+from streams.settings import Settings
+from tests.support.waiting import eventually
+from topics.catalogue import MIB, Catalogue
+
+
+def secured(settings: Settings, protocol: str) -> Settings:
+    return settings.model_copy(
+        update={
+            "bootstrap_servers": "one:9092,two:9092",
+            "kafka_security_protocol": protocol,
+            "kafka_sasl_mechanism": "SCRAM-SHA-512",
+            "kafka_sasl_username": "worker",
+            "kafka_sasl_password": SecretStr("secret"),
+        }
+    )
+
+
+def test_no_broker_says_what_to_start(settings: Settings) -> None:
+    for call in (producer_config, admin_config, faust_broker):
+        with pytest.raises(SetupError, match="webhook up"):
+            call(settings)
+
+
+def test_the_producer_takes_what_the_largest_topic_takes(settings: Settings) -> None:
+    config = producer_config(settings.model_copy(update={"bootstrap_servers": "one:9092"}))
+    assert config["message.max.bytes"] == MIB + 64 * 1024
+    assert (config["acks"], config["enable.idempotence"], config["partitioner"]) == ("all", True, "murmur2_random")
+
+
+def test_sasl_reaches_both_libraries(settings: Settings) -> None:
+    found = secured(settings, "SASL_SSL")
+    config = admin_config(found)
+    assert config["sasl.mechanism"] == "SCRAM-SHA-512"
+    assert (config["sasl.username"], config["sasl.password"]) == ("worker", "secret")
+    url, credentials = faust_broker(found)
+    assert url == "kafka://one:9092;kafka://two:9092"
+    assert isinstance(credentials, SASLCredentials)
+    assert (credentials.protocol, credentials.mechanism) == (AuthProtocol.SASL_SSL, SASLMechanism.SCRAM_SHA_512)
+    assert (credentials.username, credentials.password) == ("worker", "secret")
+    assert "secret" not in repr(found)
+
+
+def test_tls_alone_and_plain_text(settings: Settings) -> None:
+    assert isinstance(faust_broker(secured(settings, "SSL"))[1], SSLCredentials)
+    assert faust_broker(secured(settings, "PLAINTEXT"))[1] is None
+    plain = faust_broker(secured(settings, "SASL_PLAINTEXT"))[1]
+    assert isinstance(plain, SASLCredentials)
+    assert plain.protocol is AuthProtocol.SASL_PLAINTEXT
+
+
+def test_a_missing_authority_file_is_named(settings: Settings) -> None:
+    broken = secured(settings, "SSL").model_copy(update={"kafka_ca_file": Path("/missing/ca.pem")})
+    with pytest.raises(SetupError, match=r"/missing/ca\.pem"):
+        faust_broker(broken)
+
+
+@pytest.mark.kafka
+def test_a_real_broker_takes_the_largest_dead_letter(kafka_settings: Settings, catalogue: Catalogue) -> None:
+    record = bytes(MIB + 63 * 1024)
+    errors: list[object] = []
+    producer = Producer(producer_config(kafka_settings))
+    producer.produce(catalogue.dead_letters, record, partition=0, on_delivery=lambda error, _r: errors.append(error))
+    assert producer.flush(30) == 0
+    assert errors == [None]
+    consumer = Consumer(consumer_config(kafka_settings, "reader"))
+    consumer.assign([TopicPartition(catalogue.dead_letters, 0, 0)])
+    try:
+        assert eventually(lambda: consumer.poll(0.2)).value() == record
+    finally:
+        consumer.close()
