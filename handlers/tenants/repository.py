@@ -147,7 +147,7 @@ class SqlTenantRepository:
 
     def get(self, tenant_id: str) -> Tenant | None:
         """See ``TenantRepository``."""
-        number = _number(tenant_id)
+        number = website_number(tenant_id)
         return None if number is None else self._read(lambda: WEBSITES.c.id == number)
 
     def by_hostname(self, fqdn: str) -> Tenant | None:
@@ -157,7 +157,7 @@ class SqlTenantRepository:
 
     def summaries(self) -> list[TenantSummary]:
         """See ``TenantRepository``."""
-        with _reachable(), self._engine.connect() as connection:
+        with reachable(), self._engine.connect() as connection:
             rows = connection.execute(select(WEBSITES).where(WEBSITES.c.deleted_at.is_(None)).order_by(WEBSITES.c.id))
             names: dict[int, list[str]] = {}
             found = rows.all()
@@ -183,7 +183,7 @@ class SqlTenantRepository:
         configuration = parse_configuration(dict(document))
         names = _lower(hostnames)
         uuid = str(uuid4())
-        with _reachable(), self._engine.begin() as connection:
+        with reachable(), self._engine.begin() as connection:
             added = insert(WEBSITES).values(uuid=uuid, name=name).returning(WEBSITES.c.id)
             number = connection.execute(added).scalar_one()
             # The ciphertext is bound to the id, which the database has only just given.
@@ -198,8 +198,8 @@ class SqlTenantRepository:
     def configure(self, tenant_id: str, document: Mapping[str, Any]) -> Tenant:
         """See ``TenantRepository``."""
         configuration = parse_configuration(dict(document))
-        number = _number(tenant_id)
-        with _reachable(), self._engine.begin() as connection:
+        number = website_number(tenant_id)
+        with reachable(), self._engine.begin() as connection:
             if number is None or not self._store(connection, number, configuration):
                 raise TenantNotFound(tenant_id)
         tenant = self.get(tenant_id)
@@ -217,7 +217,7 @@ class SqlTenantRepository:
         return stored.rowcount == 1
 
     def _read(self, condition: Callable[[], Any]) -> Tenant | None:
-        with _reachable(), self._engine.connect() as connection:
+        with reachable(), self._engine.connect() as connection:
             row = connection.execute(select(WEBSITES).where(condition(), WEBSITES.c.deleted_at.is_(None))).one_or_none()
             if row is None:
                 return None
@@ -244,7 +244,8 @@ class SqlTenantRepository:
 
 
 @contextmanager
-def _reachable() -> Iterator[None]:
+def reachable() -> Iterator[None]:
+    """Turn a fault of the database into ``TenantsUnavailable``."""
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:
@@ -252,7 +253,8 @@ def _reachable() -> Iterator[None]:
         raise TenantsUnavailable(f"the tenants' database failed ({type(cause).__name__}: {cause})") from error
 
 
-def _number(tenant_id: str) -> int | None:
+def website_number(tenant_id: str) -> int | None:
+    """``websites.id`` of a tenant id; ``None`` for text that is none."""
     if not (tenant_id.isascii() and tenant_id.isdigit()):
         return None
     number = int(tenant_id) if len(tenant_id) < 20 else 0
