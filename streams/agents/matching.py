@@ -1,8 +1,7 @@
 """From a change or a request to the events it asks for. Pure: the tenant's configuration is given."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -17,6 +16,10 @@ from topics.routing import priority_of
 
 LONGEST_DELAY_S: Final = 365 * 24 * 3600
 """Longest delay of an event, in seconds: less than half of what ``.scheduled`` retains (R11)."""
+
+
+_LONGEST_TEXT: Final = 1000
+_LONGEST_OPTIONS: Final = 16 * 1024
 
 
 class Unroutable(PipelineError):
@@ -46,7 +49,6 @@ class Candidate:
     settings_entry: str | None = None
     caused_by: str | None = None
     requested_by: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> bytes:
@@ -66,6 +68,7 @@ def candidates_of_change(change: ModelChanged, configuration: TenantConfiguratio
     Raises ``Unroutable`` where the change has no usable payload.
     """
     check_payload(change.payload)
+    _check_texts(change_id=change.change_id, model=change.model, model_id=change.model_id)
     entries = configuration.matching(change.model, change.model_event)
     return [_candidate_of_entry(change, entry) for entry in entries]
 
@@ -102,6 +105,17 @@ def candidate_of_request(request: WebhookRequested, configuration: TenantConfigu
     Raises ``Unroutable`` for a payload, priority or delay that the doors would have refused.
     """
     check_payload(request.payload)
+    _check_texts(
+        event_id=request.event_id,
+        endpoint=request.endpoint,
+        event_type=request.event_type,
+        trigger=request.trigger,
+        model=request.model or "",
+        model_id=request.model_id or "",
+        requested_by=request.requested_by or "",
+    )
+    if sum(len(name) + len(value) for name, value in request.options.items()) > _LONGEST_OPTIONS:
+        raise Unroutable(f"the options are longer than {_LONGEST_OPTIONS} characters together")
     entry = configuration.entry_for(request.endpoint)
     try:
         priority = priority_of(
@@ -124,7 +138,6 @@ def candidate_of_request(request: WebhookRequested, configuration: TenantConfigu
         model_id=request.model_id,
         settings_entry=entry.entry_id if entry else None,
         requested_by=request.requested_by,
-        options=request.options,
     )
 
 
@@ -140,6 +153,13 @@ def check_payload(text: str) -> None:
         raise Unroutable(f"the payload is no usable JSON: {error}") from error
     if not isinstance(value, dict):
         raise Unroutable(f"the payload must be a JSON object, not {type(value).__name__}")
+
+
+def _check_texts(**texts: str) -> None:
+    """Texts go into several records, twice into a waiting one: bounded here, none outgrows its topic (R3)."""
+    for name, text in texts.items():
+        if len(text) > _LONGEST_TEXT:
+            raise Unroutable(f"{name} has {len(text)} characters; at most {_LONGEST_TEXT} are allowed")
 
 
 def _checked_delay(delay_s: int | None) -> int:

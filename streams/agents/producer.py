@@ -1,0 +1,41 @@
+"""Records on their way to Kafka, a batch at a time: one wait for the acknowledgements of all of them."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from streams.engine.outcomes import OutcomeWriter, Outgoing
+
+
+class RecordPublisher(Protocol):
+    """Writes records to Kafka."""
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """Return when all in-sync replicas have acknowledged every record; records of a partition keep their order.
+
+        Waits as long as the brokers are away. Never returns where one was refused for good: the role then stops.
+        """
+
+
+class WriterPublisher:
+    """A ``RecordPublisher`` on a worker's own ``OutcomeWriter``, which ends the worker at the first refusal (R3)."""
+
+    def __init__(self, writer: OutcomeWriter) -> None:
+        self._writer = writer
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """See ``RecordPublisher``."""
+        if not records:
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        unacknowledged = len(records)
+
+        def delivered(_offset: int) -> None:
+            nonlocal unacknowledged
+            unacknowledged -= 1
+            if unacknowledged == 0 and not done.done():
+                done.set_result(None)
+
+        for record in records:
+            self._writer.produce(record, delivered)
+        await done

@@ -1,0 +1,174 @@
+"""Decisions about records: accepted once, routed once, given up with their bytes (R9)."""
+
+from uuid import uuid4
+
+import orjson
+
+from schemas.codec import decode_as, encode
+from schemas.errors import Undecodable
+from schemas.events import DeadLetter, TaskEvent, TaskReady, TaskScheduled
+from streams.agents.intake import NOTHING_DECIDED, Decided, Intake, Plan, UnknownTenant
+from streams.headers import find_header
+from tests.streams.agents.support import AT, CATALOGUE, NOW, ORDERS, Record, change, configuration, record, request
+from topics.health import HealthSnapshot, TierHealth
+
+SETTINGS = configuration(ORDERS)
+
+
+def planned(event: object, decided: Decided = NOTHING_DECIDED, **values: object) -> Plan:
+    """The plan of an event of a known tenant."""
+    return Intake(CATALOGUE).plan(record(event, 5, **values), event, SETTINGS, decided, NOW)  # type: ignore[arg-type]
+
+
+def test_a_request_is_accepted_in_the_partition_of_its_source_and_then_goes_to_its_tier() -> None:
+    plan = planned(request(priority=9, options={"note": "x"}))
+
+    [decision], [dispatch] = plan.decisions, plan.dispatches
+    accepted = decode_as(TaskEvent, decision.value)
+    assert (decision.topic, decision.partition) == (CATALOGUE.events, 3)
+    assert find_header(decision.headers, "kind") == b"accepted"
+    assert find_header(decision.headers, "identity") == b"0199-e|1|0|1"
+    assert find_header(decision.headers, "source") == f"{CATALOGUE.requests}|3|5".encode()
+    assert (accepted.kind, accepted.tier, accepted.accepted_at) == ("accepted", "webhook-high", AT)
+    assert (accepted.payload, accepted.source_offset) == ('{"id": 7}', 5)
+    task = decode_as(TaskReady, dispatch.value)
+    assert (dispatch.topic, dispatch.partition, dispatch.key) == (CATALOGUE.topic("webhook-high"), -1, b"0199-e")
+    assert (task.event_id, task.run, task.step, task.attempt, task.options) == ("0199-e", 1, 0, 1, {"note": "x"})
+    assert find_header(dispatch.headers, "repeat_from") is None
+
+
+def test_a_change_says_what_it_led_to_after_its_events() -> None:
+    plan = planned(change())
+
+    accepted, matched = (decode_as(TaskEvent, each.value) for each in plan.decisions)
+    assert (accepted.kind, accepted.routing_rule, accepted.caused_by) == ("accepted", "default", "c1")
+    assert (matched.kind, matched.event_id) == ("matched", "c1")
+    assert orjson.loads(matched.result or "") == {
+        "events": [accepted.event_id],
+        "model": "Order",
+        "model_event": "created",
+    }
+
+
+def test_a_change_that_matches_nothing_says_that_too() -> None:
+    plan = planned(change(model="Quotation"))
+
+    [matched] = (decode_as(TaskEvent, each.value) for each in plan.decisions)
+    assert (matched.kind, orjson.loads(matched.result or "")["events"]) == ("matched", [])
+    assert not plan.dispatches
+
+
+def test_a_delay_goes_into_the_schedule_and_counts_from_the_cause() -> None:
+    [dispatch] = planned(request(delay_s=90)).dispatches
+
+    waiting = decode_as(TaskScheduled, dispatch.value)
+    assert dispatch.topic == CATALOGUE.scheduled
+    assert (waiting.kind, waiting.due_at, waiting.schedule_id) == ("delay", AT + 90_000_000, "0199-e|1|0|1|1")
+    assert waiting.target_topic == CATALOGUE.topic(waiting.tier)
+    assert decode_as(TaskReady, waiting.task).event_id == "0199-e"
+
+
+def test_redelivery_reuses_the_recorded_tier_and_says_from_where_to_look() -> None:
+    first = planned(request(priority=9))
+    accepted = decode_as(TaskEvent, first.decisions[0].value)
+    accepted.tier = "webhook-low"  # as if routed by rules that hold no longer
+
+    again = planned(request(priority=9), Decided({accepted.event_id: (accepted, 41)}))
+
+    assert not again.decisions
+    [dispatch] = again.dispatches
+    assert dispatch.topic == CATALOGUE.topic("webhook-low")
+    assert find_header(dispatch.headers, "repeat_from") == b"3|41"
+
+
+def test_a_match_cut_short_is_completed_with_the_same_ids() -> None:
+    whole = planned(change())
+    accepted = decode_as(TaskEvent, whole.decisions[0].value)
+
+    again = planned(change(), Decided({accepted.event_id: (accepted, 8)}))
+
+    [matched] = (decode_as(TaskEvent, each.value) for each in again.decisions)
+    assert orjson.loads(matched.result or "")["events"] == [accepted.event_id]
+    assert len(again.dispatches) == 1
+
+
+def test_a_recorded_match_holds_though_the_configuration_has_changed() -> None:
+    accepted = decode_as(TaskEvent, planned(change()).decisions[0].value)
+    decided = Decided({accepted.event_id: (accepted, 8)}, matched=True)
+
+    for settings in (configuration(), UnknownTenant("1")):
+        plan = Intake(CATALOGUE).plan(record(change(), 5), change(), settings, decided, NOW)
+        assert not plan.decisions
+        assert [decode_as(TaskReady, each.value).event_id for each in plan.dispatches] == [accepted.event_id]
+
+
+def test_an_unknown_tenant_and_a_bad_request_are_given_up_with_their_bytes() -> None:
+    source = record(request(), 9, headers=[("traceparent", b"00-1"), ("odd", None)])
+    unknown = Intake(CATALOGUE).plan(source, request(), UnknownTenant("1"), NOTHING_DECIDED, NOW)
+    [letter] = (decode_as(DeadLetter, each.value) for each in unknown.decisions)
+    assert (letter.reason, letter.topic, letter.partition, letter.offset) == (
+        "unknown_tenant",
+        CATALOGUE.requests,
+        3,
+        9,
+    )
+    assert (letter.value, letter.record_key) == (source.value, b"key")
+    assert [(each.name, each.value) for each in letter.headers] == [("traceparent", b"00-1"), ("odd", None)]
+    assert "'1'" in letter.error
+
+    [letter] = (decode_as(DeadLetter, each.value) for each in planned(request(priority=99)).decisions)
+    assert letter.reason == "unroutable"
+
+
+def test_an_undecodable_record_is_given_up_as_that() -> None:
+    plan = Intake(CATALOGUE).give_up(Record(b"\x00junk", 4), Undecodable("no frame", code="left_over"), NOW)
+
+    [letter] = (decode_as(DeadLetter, each.value) for each in plan.decisions)
+    assert (letter.reason, letter.value, letter.group) == ("undecodable", b"\x00junk", "webhook-intake")
+    assert plan.decisions[0].topic == CATALOGUE.dead_letters
+
+
+def test_the_trace_is_handed_on() -> None:
+    plan = planned(request(), headers=[("traceparent", b"00-abc")])
+
+    for each in (*plan.decisions, *plan.dispatches):
+        assert find_header(each.headers, "traceparent") == b"00-abc"
+
+
+class Measured:
+    """Health as a monitor would give it."""
+
+    def __init__(self, **states: TierHealth) -> None:
+        self._snapshot = HealthSnapshot({name.replace("_", "-"): each for name, each in states.items()})
+
+    def snapshot(self) -> HealthSnapshot:
+        """See ``HealthProvider``."""
+        return self._snapshot
+
+
+def tiers_of(intake: Intake, count: int) -> list[str]:
+    """Tiers of that many urgent requests."""
+    found = []
+    for _ in range(count):
+        asked = request(event_id=str(uuid4()), priority=9)
+        plan = intake.plan(record(asked), asked, SETTINGS, NOTHING_DECIDED, NOW)
+        found.append(decode_as(TaskEvent, plan.decisions[0].value).tier)
+    return found
+
+
+def test_without_a_monitor_the_most_wanted_tier_is_taken_so_that_keys_keep_their_order() -> None:
+    assert set(tiers_of(Intake(CATALOGUE), 6)) == {"webhook-high"}
+
+
+def test_measured_tiers_of_equal_load_take_turns_and_an_unhealthy_one_is_passed_over() -> None:
+    equal = Intake(CATALOGUE, Measured(webhook_high=TierHealth()))
+    assert len(set(tiers_of(equal, 6))) == 3
+
+    ill = Intake(CATALOGUE, Measured(webhook_high=TierHealth("unhealthy", 900)))
+    assert "webhook-high" not in tiers_of(ill, 6)
+
+
+def test_the_records_fit_their_schemas_and_the_event_id_is_stable() -> None:
+    assert encode(change()) == encode(change())
+    first, second = planned(change()), planned(change())
+    assert [each.value for each in first.dispatches] == [each.value for each in second.dispatches]
