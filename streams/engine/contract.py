@@ -1,8 +1,8 @@
 """What the driver promises a processor of records, and what it asks of it. Tier agents and intake both are one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from schemas.events import Source, TaskEvent
 
@@ -45,6 +45,15 @@ class Ledger(Protocol):
 
     async def ready(self) -> None:
         """Return when everything written before the assignment has been read. The driver waits for it itself."""
+
+    def watch(self, identity: str, wake: Callable[[], None]) -> None:
+        """Call ``wake`` once, when the ledger learns of the next record about this task."""
+
+    def note(self, entry: LedgerEntry) -> None:
+        """Enter a record that this worker wrote to ``.events`` itself, its delivery report just in.
+
+        Saves the tail from reading its headers; what is not noted is found by the tail all the same.
+        """
 
     async def read(self, offset: int) -> TaskEvent:
         """The whole record of ``.events`` at ``offset`` of this partition: read anew, so for rare paths only.
@@ -107,3 +116,11 @@ class RecordProcessor(Protocol):
 
     async def stop(self) -> None:
         """Called once, after the group was left: wait for what still runs, or cancel it, and let go of resources."""
+
+
+@runtime_checkable
+class Excusing(Protocol):
+    """A processor whose records may wait for long although nothing is wrong (R8)."""
+
+    def is_excused(self) -> bool:
+        """Whether a task is within its timeout or a live claim holds records back."""

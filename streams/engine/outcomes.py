@@ -82,7 +82,7 @@ class OutcomeWriter:
     def produce(
         self, record: Outgoing, delivered: Delivered, refused: Callable[[KafkaError], None] | None = None
     ) -> None:
-        """Hand a record to the producer. ``refused`` is called instead of ``delivered`` where it will never be written."""
+        """Hand a record to the producer; ``refused`` is called where it will never be written."""
 
         def report(error: KafkaError | None, message: Message) -> None:
             self.undelivered -= 1

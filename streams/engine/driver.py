@@ -1,0 +1,244 @@
+"""Faust's aiokafka driver, changed where it loses records or time: batches, commits, seeks, hand-over (DESIGN §5).
+
+Faust goes on doing group membership, rebalances and the agents' life; which offset is committed, from where is read
+and what happens at a revocation is decided here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import structlog
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import aiokafka as base
+from faust.types.tuples import TP, ConsumerMessage
+
+from streams.engine.assignment import Assignment, Position
+from streams.engine.partitions import Batch, CommitOffset, Partition
+
+_log = structlog.get_logger(__name__)
+
+FETCH_S: Final = 0.5
+"""Longest wait of a fetch while every partition has room."""
+
+FETCH_WHILE_FULL_S: Final = 0.02
+"""The same while one has none: it may get room at any moment, and the fetch under way does not ask for it."""
+
+IN_TRANSIT: Final = 1000
+"""Records of one partition that may be between fetch and processor."""
+
+_COMMIT_TRIES: Final = 5
+_COMMIT_PAUSE_S: Final = 0.2
+
+
+class BatchConsumerThread(base.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread of the aiokafka consumer: commits with metadata, reads commits with metadata."""
+
+    def _create_worker_consumer(self, transport: Any = None) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust fixes 1500 ms, which the embedded broker waits out on every empty fetch (DESIGN §11).
+        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms
+        return consumer
+
+    async def _commit(self, offsets: Mapping[TP, CommitOffset]) -> bool:
+        consumer = self._ensure_consumer()
+        assigned = self.assignment()
+        wanted = {
+            base.ensure_aiokafka_TP(tp): OffsetAndMetadata(int(offset), offset.metadata)
+            for tp, offset in offsets.items()
+            if tp in assigned
+        }
+        if len(wanted) < len(offsets):
+            return False
+        try:
+            await consumer.commit(wanted)
+        except (CommitFailedError, IllegalStateError) as error:
+            _log.info("a commit came too late for its assignment", error=str(error))
+            return False
+        except KafkaError as error:
+            _log.warning("a commit failed; it is tried again", error=repr(error))
+            return False
+        return True
+
+    async def positions(self) -> dict[TP, Position]:
+        """Where each assigned partition begins, and what rode beside its last commit."""
+        found: dict[TP, Position] = await self.call_thread(self._positions)
+        return found
+
+    async def _positions(self) -> dict[TP, Position]:
+        consumer = self._ensure_consumer()
+        assigned = list(consumer.assignment())
+        if not assigned:
+            return {}
+        # The consumer's own committed() drops the metadata.
+        committed = await consumer._coordinator.fetch_committed_offsets(assigned)
+        begun = {tp: found for tp, found in committed.items() if found.offset >= 0}
+        fresh = [tp for tp in assigned if tp not in begun]
+        first = await consumer.beginning_offsets(fresh) if fresh else {}
+        return {
+            TP(tp.topic, tp.partition): Position(begun[tp].offset, begun[tp].metadata)
+            if tp in begun
+            else Position(first[tp], None)
+            for tp in assigned
+        }
+
+    async def seek_all(self, offsets: Mapping[TP, int]) -> None:
+        """Read on from these offsets, where the partitions are still assigned."""
+        await self.call_thread(self._seek_all, offsets)
+
+    async def _seek_all(self, offsets: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        for tp, offset in offsets.items():
+            at = base.ensure_aiokafka_TP(tp)
+            if at in assigned:
+                consumer.seek(at, offset)
+
+    async def check_errors(self) -> None:
+        """Raise what stopped the group's coordination; without asking, aiokafka would wait for ever (R8)."""
+        await self.call_thread(self._check_errors)
+
+    async def _check_errors(self) -> None:
+        if self._consumer is not None and self._consumer._coordinator is not None:
+            self._consumer._coordinator.check_errors()
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: Faust judges by acknowledgements that are not used here; ``watchdog`` judges instead."""
+
+
+class BatchConsumer(base.Consumer):  # type: ignore[misc]
+    """Yields one Faust message for each partition's part of a fetch; its value is a ``Batch``."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.assigned: Assignment = self.app.assigned
+        self._stops = 0
+        self._behind = False
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def stop_flow(self) -> None:
+        """Count the stops: what a fetch took across one is discarded (R23)."""
+        self._stops += 1
+        super().stop_flow()
+
+    async def perform_seek(self) -> None:
+        """After an assignment: begin each partition where its commit says, with a new ledger."""
+        stops = self._stops
+        generation = self.app.consumer_generation_id
+        positions = await self._thread.positions()
+        self._read_offset.clear()
+        if self._stops != stops and not positions:
+            return
+        await self._thread.seek_all(self.assigned.take(positions, generation))
+        self._behind = False
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """One fetch. Partitions without room are left out, and there is no fetch where none has (R13)."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        if self._behind:
+            # A discarded fetch has moved the positions: go back to what each partition expects.
+            self._behind = False
+            await self._thread.seek_all(self.assigned.next_offsets())
+        stops = self._stops
+        active = set(self._get_active_partitions())
+        open_tps = {tp for tp in active if self._has_room(tp)}
+        if not open_tps:
+            # To Faust an empty set means: no filter.
+            await asyncio.sleep(FETCH_WHILE_FULL_S)
+            return
+        wait_s = FETCH_S if len(open_tps) == len(active) else FETCH_WHILE_FULL_S
+        records = await self._getmany(active_partitions=open_tps, timeout=wait_s)
+        if not records or self.should_stop:
+            return
+        if self._stops != stops or not self.flow_active:
+            self._behind = True
+            return
+        for tp, message in await self._messages(records):
+            yield tp, message
+
+    async def _messages(self, records: Mapping[Any, list[Any]]) -> list[tuple[TP, ConsumerMessage]]:
+        messages: list[tuple[TP, ConsumerMessage]] = []
+        back: dict[TP, int] = {}
+        for fetched_tp, fetched in records.items():
+            tp = TP(fetched_tp.topic, fetched_tp.partition)
+            partition = self.assigned.find(tp)
+            if partition is None or not fetched:
+                continue
+            wanted = partition.accept(fetched)
+            if wanted is None:
+                _log.warning("records are missing before a fetch", topic=tp.topic, partition=tp.partition)
+                back[tp] = partition.next_offset
+            elif wanted:
+                partition.in_transit += len(wanted)
+                messages.append((tp, self._message(tp, partition, wanted)))
+        if back:
+            await self._thread.seek_all(back)
+        return messages
+
+    def _message(self, tp: TP, partition: Partition, records: Any) -> ConsumerMessage:
+        last = records[-1]
+        # Faust keeps a list of the gaps between its messages' offsets, which would only grow.
+        self._read_offset[tp] = last.offset - 1
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000,
+            last.timestamp_type,
+            (),
+            None,
+            Batch(partition, records),
+            None,
+            0,
+            0,
+            tp,
+            generation_id=partition.generation,
+        )
+
+    def _has_room(self, tp: TP) -> bool:
+        partition = self.assigned.find(tp)
+        return partition is not None and partition.in_transit < IN_TRANSIT and self.assigned.has_room(partition)
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit what the partitions' own ackers say; Faust's lists of acknowledgements are thrown away."""
+        self._acked.clear()
+        self._acked_index.clear()
+        self._gap.clear()
+        offsets = self.assigned.commits()
+        if not offsets or not await self._commit(offsets):
+            return False
+        self.assigned.confirm(offsets)
+        return True
+
+    async def wait_empty(self) -> None:
+        """At a revocation and at the end: hand over (R5), commit, forget the partitions."""
+        partitions = self.assigned.close()
+        if partitions:
+            await self.assigned.processor.hand_over(partitions, self.app.rebalance_grace_s)
+            await self._commit_finally()
+            self.assigned.forget()
+        self._clean_unacked_messages()
+        self.app.handed_over.set()
+
+    async def _commit_finally(self) -> None:
+        for _ in range(_COMMIT_TRIES):
+            await self.maybe_wait_for_commit_to_finish()
+            if not self.assigned.commits() or await self.force_commit():
+                return
+            await asyncio.sleep(_COMMIT_PAUSE_S)
+        _log.warning("the last commit of an assignment was refused; its next owner finds the outcomes in the ledger")
+
+    async def on_shutdown(self) -> None:
+        """After the group was left: what still runs may end (R5)."""
+        await super().on_shutdown()
+        await self.app.drain()
+
+
+class BatchTransport(base.Transport):  # type: ignore[misc]
+    """Assigned to ``app.transport``."""
+
+    Consumer = BatchConsumer
