@@ -212,6 +212,7 @@ def _row(mapper: Mapper[Any], target: WebhookModel, model_event: str) -> OutboxR
         record_type="ModelChanged",
         headers=None,
         tenant_id=tenant_id,
+        record_id=change.change_id,
     )
 
 

@@ -1,18 +1,19 @@
 """The outbox: what has to reach Kafka, written in the transaction of the change itself (R11)."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from uuid import uuid4
 
 import orjson
+import structlog
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
     DateTime,
+    Engine,
     Identity,
     Index,
     Integer,
@@ -23,6 +24,17 @@ from sqlalchemy import (
     Text,
     insert,
 )
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from handlers.service import Accepted
+from schemas.codec import encode
+from schemas.errors import Retryable
+from schemas.events import WebhookRequested
+from topics.catalogue import Catalogue
+from topics.keys import partition_key
+
+log = structlog.get_logger(__name__)
 
 SLICES: Final = 16
 """Key slices. Each has one active relay; the number is part of the data and never changes."""
@@ -74,9 +86,18 @@ RELAYS: Final = Table(
 topic -> partition -> offset: everything the holder published and did not mark lies at or beyond it (R7)."""
 
 
+class OutboxUnavailable(Retryable):
+    """The database of the outbox did not take a row: nothing was accepted, try again later."""
+
+    code = "outbox_unavailable"
+
+
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """A record to publish: ``payload`` is the framed event, ``record_type`` the name of its schema's record."""
+    """A record to publish: ``payload`` is the framed event, ``record_type`` the name of its schema's record.
+
+    ``record_id`` is the id of what it tells (a change's or an event's): a second row with it is refused.
+    """
 
     topic: str
     record_key: bytes
@@ -84,6 +105,7 @@ class OutboxRow:
     record_type: str
     headers: Mapping[str, str] | None
     tenant_id: str
+    record_id: str
 
 
 def slice_of(record_key: bytes) -> int:
@@ -100,7 +122,7 @@ def append(connection: Connection, rows: Sequence[OutboxRow]) -> None:
         insert(OUTBOX),
         [
             {
-                "record_id": str(uuid4()),
+                "record_id": row.record_id,
                 "topic": row.topic,
                 "record_key": row.record_key,
                 "record_type": row.record_type,
@@ -113,3 +135,45 @@ def append(connection: Connection, rows: Sequence[OutboxRow]) -> None:
             for row in rows
         ],
     )
+
+
+class OutboxSink:
+    """Takes requests for webhooks into the outbox of the system's database. Safe to use from several threads."""
+
+    def __init__(self, engine: Engine, catalogue: Catalogue, wake: Callable[[], None] | None = None) -> None:
+        """``wake`` is called after each commit: a relay in the same process then looks at once."""
+        self._engine = engine
+        self._topic = catalogue.requests
+        self._wake = wake
+
+    def accept(self, request: WebhookRequested) -> Accepted:
+        """Store the request; when this returns it is committed. Blocks for the time of one transaction.
+
+        Raises ``OutboxUnavailable`` where the database did not answer or refused, and ``ValueError`` for a request
+        that does not fit its schema; then nothing is stored. (A connection that breaks during the commit leaves it
+        open whether it is: asking again with the same ``event_id`` gives the same event.)
+        """
+        row = OutboxRow(
+            topic=self._topic,
+            record_key=partition_key(request.tenant_id, request.model, request.model_id, request.event_id),
+            payload=encode(request),
+            record_type="WebhookRequested",
+            headers=None,
+            tenant_id=request.tenant_id,
+            record_id=request.event_id,
+        )
+        try:
+            with self._engine.begin() as connection:
+                append(connection, [row])
+        except IntegrityError:
+            # The same request was stored before, and its answer lost: it is accepted once.
+            log.info("request stored already", event_id=request.event_id)
+        except (DBAPIError, PoolTimeout) as error:
+            cause = getattr(error, "orig", None) or error
+            raise OutboxUnavailable(
+                f"the request was not stored, because its database {self._engine.url.render_as_string()} "
+                f"did not take it ({cause}); try again when the database is back"
+            ) from error
+        if self._wake is not None:
+            self._wake()
+        return Accepted(event_id=request.event_id)
