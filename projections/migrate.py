@@ -19,7 +19,8 @@ BRANCHES: Final = ("system", "projections", "outbox")
 _LOCK: Final = 0x7765626D  # one migration of a database at a time
 
 
-def _config(connection: Connection | None = None) -> Config:
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration of the packaged migrations, to be run on a connection."""
     config = Config()
     config.set_main_option("script_location", str(files("projections") / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -43,7 +44,7 @@ def _engine(target: str | Engine) -> Iterator[Engine]:
 @cache
 def _revisions() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Each branch's head, and all of its revisions from the newest to the oldest."""
-    scripts = ScriptDirectory.from_config(_config())
+    scripts = ScriptDirectory.from_config(alembic_config())
     found = {}
     for branch in BRANCHES:
         names = tuple(script.revision for script in scripts.iterate_revisions(f"{branch}@head", "base"))
@@ -84,5 +85,5 @@ def upgrade(target: str | Engine, branches: Sequence[str] = BRANCHES) -> dict[st
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             for branch in missing:
-                command.upgrade(_config(connection), f"{branch}@head")
+                command.upgrade(alembic_config(connection), f"{branch}@head")
         return missing

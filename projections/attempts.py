@@ -1,0 +1,101 @@
+"""The attempts: one row for each task identity, with what came of it (table ``webhook_attempts``).
+
+A row is that of the record of the highest kind; among equals the earliest holds, as in the ledger (R2, R19).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from projections.conflicts import Columns, Resolution, outranks
+from schemas.events import Micros, TaskEvent
+from schemas.kinds import KINDS
+
+_ON_THE_WAY: Final = frozenset({"intent", "started", "claimed", "released"})
+FINISHED_STEP: Final = ("step_completed", "completed")
+OUTCOMES: Final = tuple(kind.name for kind in KINDS.values() if kind.outcome)
+
+
+@dataclass(slots=True)
+class AttemptRow:
+    """A row of ``webhook_attempts``; instants in microseconds, the duration in milliseconds."""
+
+    accepted_at: Micros
+    event_id: str
+    run: int
+    step: int
+    attempt: int
+    tenant_id: str
+    tier: str | None
+    kind: str
+    kind_rank: int
+    handler: str | None
+    worker: str | None
+    started_at: Micros | None
+    finished_at: Micros | None
+    duration_ms: float | None
+    result: str | None
+    error: str | None
+    error_code: str | None
+    source_topic: str | None
+    source_partition: int | None
+    source_offset: int | None
+    next_topic: str | None
+    next_step: int | None
+    next_attempt: int | None
+    next_due_at: Micros | None
+    recorded_at: Micros
+
+    @property
+    def key(self) -> tuple[Micros, str, int, int, int]:
+        """The primary key."""
+        return self.accepted_at, self.event_id, self.run, self.step, self.attempt
+
+    @property
+    def of_pipeline(self) -> bool:
+        """Whether it tells that its event has several steps."""
+        return self.step > 0 or self.kind == "step_completed"
+
+
+def attempt_row(event: TaskEvent) -> AttemptRow | None:
+    """The row that this record makes; ``None`` for a kind that is about no attempt."""
+    kind = KINDS[event.kind]
+    if not kind.outcome and event.kind not in _ON_THE_WAY:
+        return None
+    timed = event.started_at is not None and event.finished_at is not None
+    return AttemptRow(
+        event.accepted_at,
+        event.event_id,
+        event.run,
+        event.step,
+        event.attempt,
+        event.tenant_id,
+        event.tier or None,
+        event.kind,
+        kind.rank,
+        event.handler,
+        event.worker,
+        event.started_at,
+        event.finished_at,
+        (event.finished_at - event.started_at) / 1000 if timed else None,  # type: ignore[operator]
+        event.result,
+        event.error,
+        event.error_code,
+        event.source_topic,
+        event.source_partition,
+        event.source_offset,
+        event.next_topic,
+        event.next_step,
+        event.next_attempt,
+        event.next_due_at,
+        event.recorded_at,
+    )
+
+
+def merge_attempts(one: AttemptRow, other: AttemptRow) -> AttemptRow:
+    """The row that holds."""
+    return other if (other.kind_rank, -other.recorded_at) > (one.kind_rank, -one.recorded_at) else one
+
+
+def resolve_attempts(old: Columns, new: Columns) -> Resolution:
+    """The same merge in SQL."""
+    return Resolution(dict(new), where=outranks(("kind_rank",), "recorded_at", old, new))

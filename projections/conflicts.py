@@ -1,0 +1,41 @@
+"""Parts of an upsert that every table shares, and that both databases understand."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import ColumnElement, case, tuple_
+
+Columns: TypeAlias = Mapping[str, ColumnElement[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What an upsert does with a row that exists: the columns it sets, and the condition under which it does."""
+
+    values: dict[str, ColumnElement[Any]]
+    where: ColumnElement[bool] | None = None
+
+
+def earliest(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The smaller value, and the other one where one is null. ``least`` and ``min`` disagree about nulls."""
+    return case((one.is_(None), other), (other.is_(None), one), (other < one, other), else_=one)
+
+
+def earliest_value(one: int | None, other: int | None) -> int | None:
+    """The same in Python."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def choose(condition: ColumnElement[bool], names: Iterable[str], old: Columns, new: Columns) -> Columns:
+    """The new value of each column where the condition holds, else the old one."""
+    return {name: case((condition, new[name]), else_=old[name]) for name in names}
+
+
+def outranks(rank: Iterable[str], time: str, old: Columns, new: Columns) -> ColumnElement[bool]:
+    """Whether the new row is of higher rank, or of the same rank and earlier."""
+    names = tuple(rank)
+    ours, theirs = tuple_(*(new[name] for name in names)), tuple_(*(old[name] for name in names))
+    return (ours > theirs) | ((ours == theirs) & (new[time] < old[time]))

@@ -1,0 +1,77 @@
+"""The log as rows, in memory: what the tables must hold after any delivery of the same records, in any order.
+
+The writer folds each batch with it before the database sees a row, and the tests hold the tables against it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from projections.attempts import FINISHED_STEP, OUTCOMES, AttemptRow, attempt_row, merge_attempts
+from projections.changes import ChangeRow, change_row, merge_changes
+from projections.history import EventRow, event_row, merge_events, step_results
+from projections.records import Fact
+from projections.schedule import Progress, ScheduleRow, closed_at, merge_schedule, schedule_row
+from schemas.events import Micros, TaskEvent
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of every projected table, by primary key."""
+
+    events: dict[tuple[Micros, str], EventRow] = field(default_factory=dict)
+    attempts: dict[tuple[Micros, str, int, int, int], AttemptRow] = field(default_factory=dict)
+    changes: dict[tuple[Micros, str], ChangeRow] = field(default_factory=dict)
+    schedule: dict[str, ScheduleRow] = field(default_factory=dict)
+
+    def add(self, fact: Fact) -> None:
+        """Merge one record. Raises ``Undecodable`` for a ``matched`` record with a broken result."""
+        if not isinstance(fact, TaskEvent):
+            wait = schedule_row(fact)
+            known_wait = self.schedule.get(wait.key)
+            self.schedule[wait.key] = wait if known_wait is None else merge_schedule(known_wait, wait)
+            return
+        event = event_row(fact)
+        if event is None:
+            change = change_row(fact)
+            if change is not None:
+                known_change = self.changes.get(change.key)
+                self.changes[change.key] = change if known_change is None else merge_changes(known_change, change)
+            return
+        key = event.key
+        known = self.events.get(key)
+        self.events[key] = event if known is None else merge_events(known, event)
+        attempt = attempt_row(fact)
+        if attempt is not None:
+            known_attempt = self.attempts.get(attempt.key)
+            self.attempts[attempt.key] = attempt if known_attempt is None else merge_attempts(known_attempt, attempt)
+
+    def complete(self) -> None:
+        """Fill in what is worked out from rows of several tables: step results, and which waits are over."""
+        steps: dict[tuple[Micros, str, int], list[tuple[int, int, str | None]]] = {}
+        outcomes: dict[tuple[str, int, int, int], Micros] = {}
+        for attempt in self.attempts.values():
+            if attempt.of_pipeline and attempt.kind in FINISHED_STEP:
+                key = attempt.accepted_at, attempt.event_id, attempt.run
+                steps.setdefault(key, []).append((attempt.step, attempt.attempt, attempt.result))
+            if attempt.kind in OUTCOMES:
+                outcomes[attempt.event_id, attempt.run, attempt.step, attempt.attempt] = attempt.recorded_at
+        progress: dict[str, Progress] = {}
+        for event in self.events.values():
+            event.results = step_results(steps.get((event.accepted_at, event.event_id, event.run), []))
+            final_at = event.finished_at if event.final else None
+            progress[event.event_id] = Progress(event.run, event.step, event.attempt, final_at)
+        for wait in self.schedule.values():
+            task = (wait.event_id or "", wait.run or 0, wait.step or 0, wait.attempt or 0)
+            wait.closed_at = closed_at(wait, outcomes.get(task), progress.get(task[0]))
+
+
+def fold(facts: Iterable[Fact]) -> Rows:
+    """The rows of all tables after these records.
+
+    Commutative and idempotent: order and repetition of the records make no difference (R19).
+    """
+    rows = Rows()
+    for fact in facts:
+        rows.add(fact)
+    rows.complete()
+    return rows
