@@ -7,7 +7,7 @@ is not decided anew.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from handlers.tenants.configuration import TenantConfiguration
 from schemas.codec import decode, encode
@@ -63,11 +63,18 @@ class Decided:
     matched: bool = False
 
 
+class Decision(NamedTuple):
+    """A record that says what is to happen; ``event`` is what it holds, ``None`` for a dead letter."""
+
+    record: Outgoing
+    event: TaskEvent | None
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What one record leads to: first the decisions, and after their acknowledgement the dispatches."""
 
-    decisions: Sequence[Outgoing] = ()
+    decisions: Sequence[Decision] = ()
     dispatches: Sequence[Outgoing] = ()
 
 
@@ -126,7 +133,7 @@ class Intake:
         reason = error.code if error.code in (UnknownTenant.code, "unroutable") else Undecodable.code
         letter = dead_letter_of(record, GROUP, reason, str(error), now)
         headers = record_headers(letter, traceparent=find_header(record.headers, "traceparent"))
-        return Plan([Outgoing(self._catalogue.dead_letters, encode(letter), record.key, headers)])
+        return Plan([Decision(Outgoing(self._catalogue.dead_letters, encode(letter), record.key, headers), None)])
 
     def _candidates(
         self,
@@ -157,10 +164,11 @@ class Intake:
         request = RouteRequest(candidate.event_type, candidate.priority, candidate.delay_s)
         return accepted_event(candidate, route(request, self._rules, health, turn), source, now)
 
-    def _decision(self, record: ConsumedRecord, event: TaskEvent) -> Outgoing:
+    def _decision(self, record: ConsumedRecord, event: TaskEvent) -> Decision:
         headers = event_headers(event, _source(record), find_header(record.headers, "traceparent"))
         # R2: what was read from partition n is decided in partition n of .events, named explicitly.
-        return Outgoing(self._catalogue.events, encode(event), key_of(event), headers, record.partition)
+        outgoing = Outgoing(self._catalogue.events, encode(event), key_of(event), headers, record.partition)
+        return Decision(outgoing, event)
 
     def _dispatch(
         self,

@@ -15,7 +15,9 @@ from streams.agents.intake import NOTHING_DECIDED, Decided, Intake, Plan, Unknow
 from streams.agents.matching import Unroutable
 from streams.agents.producer import RecordPublisher
 from streams.background import OnCrash, run_in_background
-from streams.engine.contract import AssignedPartition, ConsumedRecord
+from streams.engine.contract import AssignedPartition, ConsumedRecord, LedgerEntry
+from streams.engine.outcomes import Outgoing
+from streams.headers import task_identity
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +65,7 @@ class IntakeProcessor:
         self._on_crash = on_crash
         self._waiting_per_partition = waiting_per_partition
         self._partitions: dict[AssignedPartition, _Partition] = {}
+        self._without_tenants = 0
 
     async def start(self) -> None:
         """See ``RecordProcessor``; there is nothing to prepare."""
@@ -83,6 +86,10 @@ class IntakeProcessor:
     def is_idle(self) -> bool:
         """See ``RecordProcessor``."""
         return all(state.running is None and not state.waiting for state in self._partitions.values())
+
+    def is_excused(self) -> bool:
+        """See ``RecordProcessor``: nothing can be decided while the tenants' database is away."""
+        return self._without_tenants > 0
 
     async def hand_over(self, partitions: Sequence[AssignedPartition], grace_s: float) -> None:
         """See ``RecordProcessor``. No claims are needed: the next owner finds what was decided and goes on from it."""
@@ -126,14 +133,20 @@ class IntakeProcessor:
                 configuration = configurations[event.tenant_id]
                 plans.append(self._intake.plan(record, event, configuration, decided, now_micros()))
         decisions = [each for plan in plans for each in plan.decisions]
-        dispatches = [each for plan in plans for each in plan.dispatches]
-        for stage in (decisions, dispatches):
-            # A closed partition's next owner reads the ledger: what is not decided yet is its to decide (R5, R9).
-            if partition.closed:
-                return
-            await self._publisher.publish(stage)
+        offsets = await self._publish(partition, [each.record for each in decisions])
+        if offsets is None:
+            return
+        for (_, decision), offset in zip(decisions, offsets, strict=True):
+            if decision is not None:
+                partition.ledger.note(_ledger_entry(partition, decision, offset))
+        if await self._publish(partition, [each for plan in plans for each in plan.dispatches]) is None:
+            return
         for record in batch:
             partition.finish(record.offset)
+
+    async def _publish(self, partition: AssignedPartition, records: Sequence[Outgoing]) -> Sequence[int] | None:
+        """``None`` where the partition is closed: its next owner reads the ledger and goes on from there (R5, R9)."""
+        return None if partition.closed else await self._publisher.publish(records)
 
     async def _configurations(
         self, partition: AssignedPartition, read: Sequence[Read]
@@ -150,7 +163,11 @@ class IntakeProcessor:
             except TenantsUnavailable as error:
                 # Not an unknown tenant: nobody can say whether it exists.
                 _log.warning("tenants cannot be looked up; intake waits", error=str(error), retry_in_s=pause_s)
-            await asyncio.sleep(pause_s)
+            self._without_tenants += 1
+            try:
+                await asyncio.sleep(pause_s)
+            finally:
+                self._without_tenants -= 1
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return None if missing else found
 
@@ -167,6 +184,11 @@ def _read(record: ConsumedRecord) -> ModelChanged | WebhookRequested | Undecodab
         return read_record(record)
     except Undecodable as error:
         return error
+
+
+def _ledger_entry(partition: AssignedPartition, event: TaskEvent, offset: int) -> LedgerEntry:
+    source = Source(partition.topic, partition.number, event.source_offset or 0)
+    return LedgerEntry(event.kind, offset, source, task_identity(event))
 
 
 async def _decided(partition: AssignedPartition, record: ConsumedRecord) -> Decided:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from streams.engine.outcomes import OutcomeWriter, Outgoing
@@ -10,8 +11,8 @@ from streams.engine.outcomes import OutcomeWriter, Outgoing
 class RecordPublisher(Protocol):
     """Writes records to Kafka."""
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
-        """Return when all in-sync replicas have acknowledged every record; records of a partition keep their order.
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        """The records' offsets, once all in-sync replicas have all of them; records of a partition keep their order.
 
         Waits as long as the brokers are away. Never returns where one was refused for good: the role then stops.
         """
@@ -23,19 +24,22 @@ class WriterPublisher:
     def __init__(self, writer: OutcomeWriter) -> None:
         self._writer = writer
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See ``RecordPublisher``."""
         if not records:
-            return
+            return []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        offsets = [-1] * len(records)
         unacknowledged = len(records)
 
-        def delivered(_offset: int) -> None:
+        def delivered(index: int, offset: int) -> None:
             nonlocal unacknowledged
+            offsets[index] = offset
             unacknowledged -= 1
             if unacknowledged == 0 and not done.done():
                 done.set_result(None)
 
-        for record in records:
-            self._writer.produce(record, delivered)
+        for index, record in enumerate(records):
+            self._writer.produce(record, partial(delivered, index))
         await done
+        return offsets

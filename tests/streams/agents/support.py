@@ -1,6 +1,6 @@
 """Records, a ledger and a log in memory, behind the protocols that intake works with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,10 +79,12 @@ class Log:
     records: list[Outgoing] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See ``RecordPublisher``."""
+        first = len(self.records)
         self.records.extend(records)
         self.batches.append(len(records))
+        return range(first, len(self.records))
 
     def topics(self) -> list[str]:
         """Topics of all records, in order."""
@@ -102,6 +104,15 @@ class LogLedger:
     """The ledger of one partition number, kept as a list of records of `.events`."""
 
     records: list[Outgoing] = field(default_factory=list)
+    noted: list[LedgerEntry] = field(default_factory=list)
+
+    def note(self, entry: LedgerEntry) -> None:
+        """See ``Ledger``."""
+        self.noted.append(entry)
+
+    def watch(self, identity: str, wake: Callable[[], None]) -> None:
+        """See ``Ledger``; intake never watches."""
+        raise LookupError(f"{identity} {wake}")
 
     def by_source(self, source: Source) -> Sequence[LedgerEntry]:
         """See ``Ledger``."""

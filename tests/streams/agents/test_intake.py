@@ -23,7 +23,7 @@ def planned(event: object, decided: Decided = NOTHING_DECIDED, **values: object)
 def test_a_request_is_accepted_in_the_partition_of_its_source_and_then_goes_to_its_tier() -> None:
     plan = planned(request(priority=9, options={"note": "x"}))
 
-    [decision], [dispatch] = plan.decisions, plan.dispatches
+    [(decision, _)], [dispatch] = plan.decisions, plan.dispatches
     accepted = decode_as(TaskEvent, decision.value)
     assert (decision.topic, decision.partition) == (CATALOGUE.events, 3)
     assert find_header(decision.headers, "kind") == b"accepted"
@@ -40,7 +40,7 @@ def test_a_request_is_accepted_in_the_partition_of_its_source_and_then_goes_to_i
 def test_a_change_says_what_it_led_to_after_its_events() -> None:
     plan = planned(change())
 
-    accepted, matched = (decode_as(TaskEvent, each.value) for each in plan.decisions)
+    accepted, matched = (decode_as(TaskEvent, each.value) for each, _ in plan.decisions)
     assert (accepted.kind, accepted.routing_rule, accepted.caused_by) == ("accepted", "default", "c1")
     assert (matched.kind, matched.event_id) == ("matched", "c1")
     assert orjson.loads(matched.result or "") == {
@@ -53,7 +53,7 @@ def test_a_change_says_what_it_led_to_after_its_events() -> None:
 def test_a_change_that_matches_nothing_says_that_too() -> None:
     plan = planned(change(model="Quotation"))
 
-    [matched] = (decode_as(TaskEvent, each.value) for each in plan.decisions)
+    [matched] = (decode_as(TaskEvent, each.value) for each, _ in plan.decisions)
     assert (matched.kind, orjson.loads(matched.result or "")["events"]) == ("matched", [])
     assert not plan.dispatches
 
@@ -70,7 +70,7 @@ def test_a_delay_goes_into_the_schedule_and_counts_from_the_cause() -> None:
 
 def test_redelivery_reuses_the_recorded_tier_and_says_from_where_to_look() -> None:
     first = planned(request(priority=9))
-    accepted = decode_as(TaskEvent, first.decisions[0].value)
+    accepted = decode_as(TaskEvent, first.decisions[0].record.value)
     accepted.tier = "webhook-low"  # as if routed by rules that hold no longer
 
     again = planned(request(priority=9), Decided({accepted.event_id: (accepted, 41)}))
@@ -83,17 +83,17 @@ def test_redelivery_reuses_the_recorded_tier_and_says_from_where_to_look() -> No
 
 def test_a_match_cut_short_is_completed_with_the_same_ids() -> None:
     whole = planned(change())
-    accepted = decode_as(TaskEvent, whole.decisions[0].value)
+    accepted = decode_as(TaskEvent, whole.decisions[0].record.value)
 
     again = planned(change(), Decided({accepted.event_id: (accepted, 8)}))
 
-    [matched] = (decode_as(TaskEvent, each.value) for each in again.decisions)
+    [matched] = (decode_as(TaskEvent, each.value) for each, _ in again.decisions)
     assert orjson.loads(matched.result or "")["events"] == [accepted.event_id]
     assert len(again.dispatches) == 1
 
 
 def test_a_recorded_match_holds_though_the_configuration_has_changed() -> None:
-    accepted = decode_as(TaskEvent, planned(change()).decisions[0].value)
+    accepted = decode_as(TaskEvent, planned(change()).decisions[0].record.value)
     decided = Decided({accepted.event_id: (accepted, 8)}, matched=True)
 
     for settings in (configuration(), UnknownTenant("1")):
@@ -105,7 +105,7 @@ def test_a_recorded_match_holds_though_the_configuration_has_changed() -> None:
 def test_an_unknown_tenant_and_a_bad_request_are_given_up_with_their_bytes() -> None:
     source = record(request(), 9, headers=[("traceparent", b"00-1"), ("odd", None)])
     unknown = Intake(CATALOGUE).plan(source, request(), UnknownTenant("1"), NOTHING_DECIDED, NOW)
-    [letter] = (decode_as(DeadLetter, each.value) for each in unknown.decisions)
+    [letter] = (decode_as(DeadLetter, each.value) for each, _ in unknown.decisions)
     assert (letter.reason, letter.topic, letter.partition, letter.offset) == (
         "unknown_tenant",
         CATALOGUE.requests,
@@ -116,22 +116,22 @@ def test_an_unknown_tenant_and_a_bad_request_are_given_up_with_their_bytes() -> 
     assert [(each.name, each.value) for each in letter.headers] == [("traceparent", b"00-1"), ("odd", None)]
     assert "'1'" in letter.error
 
-    [letter] = (decode_as(DeadLetter, each.value) for each in planned(request(priority=99)).decisions)
+    [letter] = (decode_as(DeadLetter, each.value) for each, _ in planned(request(priority=99)).decisions)
     assert letter.reason == "unroutable"
 
 
 def test_an_undecodable_record_is_given_up_as_that() -> None:
     plan = Intake(CATALOGUE).give_up(Record(b"\x00junk", 4), Undecodable("no frame", code="left_over"), NOW)
 
-    [letter] = (decode_as(DeadLetter, each.value) for each in plan.decisions)
+    [letter] = (decode_as(DeadLetter, each.value) for each, _ in plan.decisions)
     assert (letter.reason, letter.value, letter.group) == ("undecodable", b"\x00junk", "webhook-intake")
-    assert plan.decisions[0].topic == CATALOGUE.dead_letters
+    assert plan.decisions[0].record.topic == CATALOGUE.dead_letters
 
 
 def test_the_trace_is_handed_on() -> None:
     plan = planned(request(), headers=[("traceparent", b"00-abc")])
 
-    for each in (*plan.decisions, *plan.dispatches):
+    for each in (*(decision for decision, _ in plan.decisions), *plan.dispatches):
         assert find_header(each.headers, "traceparent") == b"00-abc"
 
 
@@ -152,7 +152,7 @@ def tiers_of(intake: Intake, count: int) -> list[str]:
     for _ in range(count):
         asked = request(event_id=str(uuid4()), priority=9)
         plan = intake.plan(record(asked), asked, SETTINGS, NOTHING_DECIDED, NOW)
-        found.append(decode_as(TaskEvent, plan.decisions[0].value).tier)
+        found.append(decode_as(TaskEvent, plan.decisions[0].record.value).tier)
     return found
 
 

@@ -58,10 +58,11 @@ class Gate(Log):
         super().__init__()
         self.open = asyncio.Event()
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See ``RecordPublisher``."""
-        await super().publish(records)
+        offsets = await super().publish(records)
         await self.open.wait()
+        return offsets
 
 
 def crashed(name: str, error: BaseException) -> None:
@@ -83,6 +84,12 @@ async def test_a_batch_waits_twice_decisions_before_dispatches() -> None:
 
     assert log.batches == [4, 2]
     assert log.topics()[:4] == [CATALOGUE.events] * 4
+    assert [(each.kind, each.offset, each.source.offset) for each in partition.ledger.noted] == [
+        ("accepted", 0, 0),
+        ("matched", 1, 0),
+        ("accepted", 2, 1),
+        ("matched", 3, 2),
+    ]
     assert partition.finished == [0, 1, 2]
 
 
@@ -197,7 +204,7 @@ async def test_a_closed_partition_dispatches_and_finishes_nothing_more() -> None
 
 async def test_a_crash_is_reported_and_finishes_nothing() -> None:
     class Broken(Log):
-        async def publish(self, records: Sequence[Outgoing]) -> None:
+        async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
             raise RuntimeError("no more")
 
     reports: list[BaseException] = []
