@@ -1,0 +1,297 @@
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from aiohttp import web
+
+from handlers.outbound import AddressPolicy, GuardedClient, retry_after_s
+from schemas.errors import Permanent, Retryable
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+LOOPBACK = ("127.0.0.0/8",)
+
+
+class Server:
+    """A server on loopback whose answer a test chooses."""
+
+    def __init__(self) -> None:
+        self.requests: list[web.Request] = []
+        self.bodies: list[bytes] = []
+        self.url = ""
+        self.answer: Answer = self.ok
+
+    async def ok(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"ok": True})
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request)
+        self.bodies.append(await request.read())
+        return await self.answer(request)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    server.url = f"http://127.0.0.1:{port}"
+    yield server
+    await runner.cleanup()
+
+
+REFUSED = [
+    "http://127.0.0.1/",
+    "http://127.8.9.1/",
+    "http://0.0.0.0/",
+    "http://10.0.0.1/",
+    "http://100.64.0.1/",
+    "http://169.254.169.254/latest/meta-data",
+    "http://172.31.255.255/",
+    "http://192.168.1.1/",
+    "http://198.19.0.1/",
+    "http://224.0.0.1/",
+    "http://255.255.255.255/",
+    "http://[::1]/",
+    "http://[::]/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://[::ffff:10.0.0.1]/",
+    "http://[::127.0.0.1]/",
+    "http://[64:ff9b::7f00:1]/",
+    "http://[64:ff9b:1::7f00:1]/",
+    "http://[2002:7f00:1::]/",
+    "http://[2001:0:7f00:1::]/",
+    "http://[2001:db8::1]/",
+    "http://[fc00::1]/",
+    "http://[fd12::1]/",
+    "http://[fe80::1]/",
+    "http://[fec0::1]/",
+    "http://[ff02::1]/",
+    "http://[100::1]/",
+    "http://localhost/",
+    "http://LOCALHOST/",
+    "http://①②⑦.0.0.1/",
+    "http://2130706433/",
+    "http://127.1/",
+    "http://0177.0.0.1/",
+    "http://0x7f000001/",
+    "http://0x7f.1/",
+    "http://127.0.0.1./",
+    "http://user@127.0.0.1/",
+    "http://user:canary@8.8.8.8/",
+    "ftp://8.8.8.8/",
+    "file:///etc/passwd",
+    "//8.8.8.8/",
+    "http:///x",
+    "not a url",
+    "",
+]
+
+
+@pytest.mark.parametrize("url", REFUSED)
+async def test_what_is_not_public_is_refused_however_it_is_written(url: str) -> None:
+    async with GuardedClient() as client:
+        with pytest.raises(Permanent) as caught:
+            await client.request("GET", url)
+    assert caught.value.code in ("address_refused", "bad_address")
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1111", "192.0.1.1", "172.32.0.1", "2a00::1"])
+def test_public_addresses_pass(host: str) -> None:
+    AddressPolicy().check("name.example", [host])
+
+
+@pytest.mark.parametrize(
+    ("allow", "host", "address", "passes"),
+    [
+        (["10.1.0.0/16"], "a", "10.1.2.3", True),
+        (["10.1.0.0/16"], "a", "::ffff:10.1.2.3", True),
+        (["10.1.0.0/16"], "a", "10.2.2.3", False),
+        (["dwd"], "DWD.", "10.2.2.3", True),
+        (["dwd"], "dwd.evil.example", "10.2.2.3", False),
+        (["fd00::/8"], "a", "fd00::1", True),
+        (["127.0.0.1"], "a", "127.0.0.1", True),
+        (["127.0.0.1"], "a", "127.0.0.2", False),
+    ],
+)
+def test_the_operators_list_opens_what_it_names(allow: list[str], host: str, address: str, passes: bool) -> None:
+    policy = AddressPolicy(allow)
+    if passes:
+        policy.check(host, [address])
+    else:
+        with pytest.raises(Permanent):
+            policy.check(host, [address])
+
+
+def test_one_bad_address_among_good_ones_is_enough() -> None:
+    with pytest.raises(Permanent, match=r"10\.0\.0\.1"):
+        AddressPolicy().check("name.example", ["8.8.8.8", "10.0.0.1"])
+
+
+@pytest.mark.parametrize("entry", ["10.0.0.1/8", "http://host", "", "."])
+def test_an_entry_that_is_no_host_and_no_network_is_an_error(entry: str) -> None:
+    with pytest.raises(ValueError, match="neither a host nor a network"):
+        AddressPolicy([entry])
+
+
+async def test_the_connection_goes_to_the_address_that_was_checked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(server.url.rpartition(":")[2])
+    answers = iter(["127.0.0.1", "192.168.77.7"])
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def rebinding(host: str, *args: object, **named: object) -> object:
+        if host != "rebind.example":
+            return real(host, *args, **named)  # type: ignore[arg-type]
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    async with GuardedClient(LOOPBACK) as client:
+        assert (await client.request("GET", f"http://rebind.example:{port}/")).status == 200
+    assert asked == ["rebind.example"]
+
+
+async def test_a_request_is_sent_and_its_answer_read(server: Server) -> None:
+    async with GuardedClient(LOOPBACK) as client:
+        bound = client.bound("key-1", "00-abc-def-01")
+        answer = await bound.request(
+            "POST", f"{server.url}/a?b=c", json={"x": 1}, headers={"Idempotency-Key": "forged", "X": "y"}
+        )
+
+    assert (answer.status, answer.body) == (200, b'{"ok": true}')
+    (request,) = server.requests
+    assert (request.method, request.path_qs, server.bodies) == ("POST", "/a?b=c", [b'{"x":1}'])
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["Idempotency-Key"] == "key-1"
+    assert request.headers["traceparent"] == "00-abc-def-01"
+    assert request.headers["X"] == "y"
+
+
+async def test_a_redirect_is_returned_not_followed(server: Server) -> None:
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": f"{server.url}/elsewhere"})
+
+    server.answer = redirect
+    async with GuardedClient(LOOPBACK) as client:
+        assert (await client.request("GET", f"{server.url}/")).status == 302
+    assert len(server.requests) == 1
+
+
+async def test_proxies_of_the_environment_are_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    async with GuardedClient(LOOPBACK) as client:
+        assert (await client.request("GET", server.url)).status == 200
+
+
+async def test_cookies_are_not_kept(server: Server) -> None:
+    async def cookie(request: web.Request) -> web.StreamResponse:
+        return web.Response(headers={"Set-Cookie": "tenant=1"})
+
+    server.answer = cookie
+    async with GuardedClient(LOOPBACK) as client:
+        await client.request("GET", server.url)
+        await client.request("GET", server.url)
+    assert "Cookie" not in server.requests[1].headers
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+async def test_passing_faults_are_retryable_with_the_wait_asked_for(server: Server, status: int) -> None:
+    async def busy(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"retry-after": "17"})
+
+    server.answer = busy
+    async with GuardedClient(LOOPBACK) as client:
+        with pytest.raises(Retryable, match=str(status)) as caught:
+            await client.request("GET", f"{server.url}/x?key=canary")
+    assert caught.value.retry_after_s == 17
+    assert caught.value.code == f"http_{status}"
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 422])
+async def test_other_refusals_are_the_handlers_to_judge(server: Server, status: int) -> None:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    server.answer = refuse
+    async with GuardedClient(LOOPBACK) as client:
+        assert (await client.request("GET", server.url)).status == status
+
+
+async def test_an_answer_too_large_is_cut_off(server: Server) -> None:
+    sent = 0
+
+    async def flood(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(1000):
+            await response.write(b"x" * 65536)
+            sent += 65536
+        return response
+
+    server.answer = flood
+    async with GuardedClient(LOOPBACK, body_limit_bytes=100_000) as client:
+        with pytest.raises(Permanent, match="more than 100000 bytes"):
+            await client.request("GET", server.url)
+    assert sent < 1000 * 65536
+
+
+async def test_silence_and_broken_connections_are_retryable(server: Server) -> None:
+    release = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.StreamResponse:
+        await release.wait()
+        return web.Response()
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    async with GuardedClient(LOOPBACK, timeout_s=0.2) as client:
+        server.answer = silent
+        with pytest.raises(Retryable) as slow:
+            await client.request("POST", server.url)
+        release.set()
+        server.answer = broken
+        with pytest.raises(Retryable) as cut:
+            await client.request("POST", server.url)
+        with pytest.raises(Retryable) as closed:
+            await client.request("GET", "http://127.0.0.1:1/")
+    assert [each.value.code for each in (slow, cut, closed)] == ["timeout", "connection", "connection"]
+
+
+async def test_a_header_that_would_split_the_request_is_refused(server: Server) -> None:
+    async with GuardedClient(LOOPBACK) as client:
+        with pytest.raises(Permanent):
+            await client.request("GET", server.url, headers={"X": "a\r\nInjected: 1"})
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(None, None), ("0", 0), ("120", 120), ("99999999", 86400), ("-5", None), ("soon", None), ("", None), ("²", None)],
+)
+def test_retry_after_in_seconds(value: str | None, seconds: float | None) -> None:
+    assert retry_after_s(value) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    now = datetime.now(UTC)
+    later = retry_after_s(format_datetime(now + timedelta(minutes=10), usegmt=True))
+    assert later is not None
+    assert 500 < later <= 600
+    assert retry_after_s(format_datetime(now - timedelta(minutes=10), usegmt=True)) == 0
