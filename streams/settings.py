@@ -45,7 +45,9 @@ class Settings(BaseSettings):
     # Kafka
     topic_prefix: str = Field(DEFAULT_PREFIX, description="Prefix of the shared topics.")
     partitions: int = Field(DEFAULT_PARTITIONS, ge=1, le=1000, description="Partitions of tiers and events.")
-    replication_factor: int = Field(1, ge=1, le=9, description="Replicas of each topic made by `topics apply`.")
+    replication_factor: int | None = Field(
+        None, ge=1, le=9, description="Replicas of each topic made by `topics apply`; empty: the brokers' own default."
+    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the brokers."
     )

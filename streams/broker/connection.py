@@ -3,10 +3,14 @@
 import ssl
 from typing import Any, Final
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
 from streams.errors import SetupError
 from streams.settings import Settings
+
+_ANSWER_S: Final = 5.0
 
 _WARNINGS: Final = 4
 """Syslog level of librdkafka's own lines on stderr: connections that come and go are none of the user's business."""
@@ -56,6 +60,20 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
 def admin_config(settings: Settings) -> dict[str, Any]:
     """Configuration of a confluent-kafka admin client."""
     return _client(settings)
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """An admin client of brokers that answer. Raises ``SetupError`` where none does within five seconds."""
+    admin = AdminClient({**admin_config(settings), "log_level": 0})
+    try:
+        admin.list_topics(timeout=_ANSWER_S)
+    except KafkaException as error:
+        raise SetupError(
+            f"No Kafka broker answers at {settings.bootstrap_servers}: {error.args[0].str()}.",
+            "Check that it runs and that WEBHOOK_BOOTSTRAP_SERVERS and the WEBHOOK_KAFKA_ settings are right; "
+            "`webhook local status` shows local services.",
+        ) from error
+    return admin
 
 
 def faust_broker(settings: Settings) -> tuple[str, Credentials | None]:

@@ -24,6 +24,9 @@ FETCH_WAIT_MS: Final = 20
 SESSION_TIMEOUT_S: Final = 6.0
 """Shortest session timeout the settings take: a member that joins again waits for all of it."""
 
+_EPOCHS: Final[dict[str, str]] = {}
+"""Epochs of the brokers that run in this process, by address."""
+
 _LIBRARIES: Final = (
     "confluent_kafka.libs/librdkafka-*.so*",
     "confluent_kafka/.dylibs/librdkafka*.dylib",
@@ -65,6 +68,7 @@ class EmbeddedBroker:
         library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, _REBALANCE_DELAY_MS)
         for spec in self.catalogue.specs.values():
             self.create_topic(spec.name, spec.partitions)
+        _EPOCHS[self.bootstrap_servers] = self.epoch
         return self
 
     def __exit__(
@@ -75,6 +79,7 @@ class EmbeddedBroker:
     def close(self) -> None:
         """End the cluster; everything in it is forgotten. May be called twice."""
         library = _library()
+        _EPOCHS.pop(self.bootstrap_servers, None)
         if self._cluster:
             library.rd_kafka_mock_cluster_destroy(self._cluster)
         if self._client:
@@ -112,6 +117,11 @@ class EmbeddedBroker:
         if self._cluster is None:
             raise RuntimeError("the embedded broker is used outside its `with` block")
         return self._cluster
+
+
+def running_epoch(bootstrap_servers: str | None) -> str | None:
+    """Epoch of the embedded broker at this address, where it runs in this process."""
+    return _EPOCHS.get(bootstrap_servers or "")
 
 
 def embedded_waits() -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from pydantic import SecretStr
 
-from streams.broker.embedded import embedded_waits
+from streams.broker.embedded import embedded_waits, running_epoch
 from streams.errors import SetupError
 from streams.settings import Settings
 
@@ -99,12 +99,20 @@ def resolve(settings: Settings, *, kafka: bool = True, database: bool = True) ->
     return found
 
 
-def is_embedded(settings: Settings) -> bool:
-    """Whether these settings lead to an embedded broker that runs now, in this process or another."""
+def embedded_epoch(settings: Settings) -> str | None:
+    """Epoch (R20) of the embedded broker that these settings lead to; ``None`` for a real one."""
+    here = running_epoch(settings.bootstrap_servers)
+    if here is not None:
+        return here
     runtime = read_runtime(settings.data_dir)
     if runtime is None or runtime.mode != "embedded":
-        return False
-    return settings.bootstrap_servers in {None, "", runtime.bootstrap_servers}
+        return None
+    return runtime.epoch if settings.bootstrap_servers in {None, "", runtime.bootstrap_servers} else None
+
+
+def is_embedded(settings: Settings) -> bool:
+    """Whether these settings lead to an embedded broker that runs now, in this process or another."""
+    return embedded_epoch(settings) is not None
 
 
 def require_real_broker(settings: Settings, command: str) -> None:

@@ -12,8 +12,8 @@ from typing import NoReturn
 import pytest
 import sqlalchemy
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
+from streams.broker import provision
 from streams.broker.kafka_server import start_kafka, stop_kafka
 from streams.broker.postgres_server import postgres_url, start_postgres, stop_postgres
 from streams.errors import SetupError
@@ -84,9 +84,7 @@ def fresh_database(directory: Path) -> Iterator[str]:
 def created_topics(bootstrap_servers: str, catalogue: Catalogue) -> Iterator[None]:
     """All topics of a catalogue on a real broker, deleted afterwards."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    topics = [NewTopic(spec.name, spec.partitions, 1, config=spec.config()) for spec in catalogue.specs.values()]
-    for future in admin.create_topics(topics, operation_timeout=_TOPIC_TIMEOUT_S).values():
-        future.result(_TOPIC_TIMEOUT_S)
+    provision.apply(admin, catalogue)
     try:
         yield
     finally:
