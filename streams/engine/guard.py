@@ -21,13 +21,19 @@ class DeadlineSlot:
     ``deadline`` is a reading of the monotonic clock in seconds; 0 while no handler runs.
     """
 
-    __slots__ = ("deadline", "expired", "runner", "stopping")
+    __slots__ = ("deadline", "expired", "runner", "stopping", "timeout_s")
 
     def __init__(self) -> None:
         self.deadline = 0.0
+        self.timeout_s = 0.0
         self.expired = 0
         self.stopping = False
         self.runner: asyncio.Task[Any] | None = None
+
+    def start(self, timeout_s: float) -> None:
+        """The handler has ``timeout_s`` seconds from now."""
+        self.deadline = time.monotonic() + timeout_s
+        self.timeout_s = timeout_s
 
     def cancel(self) -> None:
         """Cancel the handler because the worker stops."""
@@ -57,13 +63,14 @@ def sweep(running: Iterable[_Slotted], now: float) -> None:
 
 
 async def run_guarded(work: Awaitable[Any], slot: DeadlineSlot, timeout_s: float) -> Verdict:
-    """The verdict of ``work`` that may take ``timeout_s`` seconds: its result, or what it raised.
+    """The verdict of ``work``: its result, or what it raised.
 
-    Raises ``Stopped`` where the worker cancelled it, and ``CancelledError`` where the runner itself was cancelled.
+    It may take ``timeout_s`` seconds, or what it says itself by ``slot.start``. Raises ``Stopped`` where the worker
+    cancelled it, and ``CancelledError`` where the runner itself was cancelled.
     """
     runner = asyncio.current_task()
     slot.runner = runner
-    slot.deadline = time.monotonic() + timeout_s
+    slot.start(timeout_s)
     try:
         verdict: Verdict = await work
     except asyncio.CancelledError as error:
@@ -72,12 +79,17 @@ async def run_guarded(work: Awaitable[Any], slot: DeadlineSlot, timeout_s: float
         # Only a sweep cancels a running handler; a CancelledError without one was raised by the handler itself.
         if not slot.expired and runner is not None and runner.cancelling():
             raise
-        verdict = TimedOut(f"the handler ran longer than its {timeout_s:g} s") if slot.expired else error
+        verdict = _timed_out(slot) if slot.expired else error
     except Exception as error:  # noqa: BLE001 (the guard: every exception of a handler is an outcome)
-        verdict = TimedOut(f"the handler ran longer than its {timeout_s:g} s: {error!r}") if slot.expired else error
+        verdict = _timed_out(slot, error) if slot.expired else error
     finally:
         slot.deadline = 0.0
         slot.runner = None
         while slot.expired and runner is not None and runner.uncancel() > 0:
             pass
     return verdict
+
+
+def _timed_out(slot: DeadlineSlot, error: Exception | None = None) -> TimedOut:
+    ending = f" and then raised {error!r}" if error is not None else ""
+    return TimedOut(f"the handler ran longer than its {slot.timeout_s:g} s{ending}")

@@ -21,7 +21,7 @@ class LaneItem:
 
     lane: "Lane"
 
-    def __init__(self, partition: Hashable, size: int, is_step: bool) -> None:
+    def __init__(self, partition: object, size: int, is_step: bool) -> None:
         self.partition = partition
         self.size = size
         self.is_step = is_step
@@ -61,7 +61,7 @@ class Lanes(Generic[ItemT]):
         self._lanes: dict[Hashable, Lane] = {}
         self._ready: deque[Lane] = deque()
         self._ready_steps: deque[Lane] = deque()
-        self._by_partition: dict[Hashable, int] = {}
+        self._by_partition: dict[object, int] = {}
 
     def offer(self, key: Hashable, item: ItemT) -> bool:
         """Let an item wait for its turn. False: the partition has no room for more, so pause it; the item is kept."""
@@ -76,7 +76,7 @@ class Lanes(Generic[ItemT]):
             self._make_ready(lane)
         return self.has_room(item.partition)
 
-    def has_room(self, partition: Hashable) -> bool:
+    def has_room(self, partition: object) -> bool:
         """Whether more records of a partition may be held."""
         return self._by_partition.get(partition, 0) < self.waiting_per_partition and self.bytes < self.waiting_bytes
 
@@ -134,7 +134,7 @@ class Lanes(Generic[ItemT]):
         if lane.state == _PARKED:
             self._settle(lane)
 
-    def drop(self, partition: Hashable) -> int:
+    def drop(self, partition: object) -> int:
         """Forget every waiting item of a partition; returns how many. Taken items are the caller's."""
         if not self._by_partition.get(partition):
             self._by_partition.pop(partition, None)
