@@ -11,7 +11,7 @@ NAMED_PLACES = {
     "streams/engine/guard.py",  # whatever a handler raises is an outcome
     "handlers/registry.py",  # a broken plugin is listed as broken
     "streams/cli/main.py",  # the last word to the user
-    "streams/web/middleware.py",  # an error becomes a 500 without its text
+    "streams/web/problems.py",  # an error becomes a 500 without its text
     "streams/background.py",  # what escapes ends the role
 }
 
