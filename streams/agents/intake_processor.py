@@ -68,7 +68,8 @@ class IntakeProcessor:
         self._without_tenants = 0
 
     async def start(self) -> None:
-        """See ``RecordProcessor``; there is nothing to prepare."""
+        """See ``RecordProcessor``."""
+        await self._publisher.start()
 
     def offer(self, partition: AssignedPartition, records: Sequence[ConsumedRecord]) -> None:
         """See ``RecordProcessor``."""
@@ -109,6 +110,7 @@ class IntakeProcessor:
         running = [state.running for state in self._partitions.values() if state.running is not None]
         if running:
             await asyncio.wait(running)
+        await self._publisher.stop()
 
     async def _work(self, partition: AssignedPartition, state: _Partition) -> None:
         try:

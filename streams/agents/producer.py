@@ -11,6 +11,12 @@ from streams.engine.outcomes import OutcomeWriter, Outgoing
 class RecordPublisher(Protocol):
     """Writes records to Kafka."""
 
+    async def start(self) -> None:
+        """Called once, before the first record, on the loop that publishes."""
+
+    async def stop(self) -> None:
+        """Called once, after the last record."""
+
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """The records' offsets, once all in-sync replicas have all of them; records of a partition keep their order.
 
@@ -23,6 +29,14 @@ class WriterPublisher:
 
     def __init__(self, writer: OutcomeWriter) -> None:
         self._writer = writer
+
+    async def start(self) -> None:
+        """See ``RecordPublisher``."""
+        await self._writer.start()
+
+    async def stop(self) -> None:
+        """See ``RecordPublisher``."""
+        await self._writer.stop()
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See ``RecordPublisher``."""

@@ -79,6 +79,12 @@ class Log:
     records: list[Outgoing] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
 
+    async def start(self) -> None:
+        """See ``RecordPublisher``."""
+
+    async def stop(self) -> None:
+        """See ``RecordPublisher``."""
+
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See ``RecordPublisher``."""
         first = len(self.records)
