@@ -24,7 +24,7 @@ class HttpClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer, read whole. ``headers`` are found in either case; ``body`` is bounded by the client's cap, in bytes."""
+    """An answer, read whole. ``headers`` are found in either case, ``body`` is bounded by the client's cap."""
 
     status: int
     headers: Mapping[str, str]

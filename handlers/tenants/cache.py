@@ -82,6 +82,9 @@ class CachedTenants:
         found: Tenant | TenantUnusable | None
         try:
             found = read(name)
+            if kept is not None and found == kept.found:
+                # The same object as before: what others derived from it still holds.
+                found = kept.found
         except TenantUnusable as error:
             found = error
         except TenantsUnavailable:

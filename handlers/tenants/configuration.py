@@ -6,7 +6,7 @@ every mistake is named at once with its path.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -236,10 +236,15 @@ class TenantConfiguration(_Part):
         for index, entry in enumerate(self.webhook_settings):
             yield from ((f"webhook_settings[{index}].{path}", name) for path, name in entry.handler_names())
 
-    def notes(self) -> list[Problem]:
-        """What is allowed but probably not meant: unknown keys, and entries that shadow one another."""
+    def notes(self, plugin_keys: Collection[str] = ()) -> list[Problem]:
+        """What is allowed but probably not meant: unknown keys, and entries that shadow one another.
+
+        ``plugin_keys`` are the keys of the document's top level that the tenant's plugin knows.
+        """
         notes = [
-            Problem(path, "is not a known setting; it is kept") for path in self.unknown_keys() if "auth." not in path
+            Problem(path, "is not a known setting; it is kept")
+            for path in self.unknown_keys()
+            if not path.startswith("auth.") and path not in plugin_keys
         ]
         first: dict[str, int] = {}
         for index, entry in enumerate(self.webhook_settings):

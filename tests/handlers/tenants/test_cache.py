@@ -62,6 +62,14 @@ def test_one_read_serves_until_it_is_old(cached: CachedTenants, store: Store, cl
     assert fresh.configuration.webhook_settings == []
 
 
+def test_an_unchanged_tenant_stays_the_same_object(cached: CachedTenants, store: Store, clock: Clock) -> None:
+    known = cached.get("1")
+    store.configure("1", small())
+    clock.now += 6
+    assert cached.get("1") is known
+    assert store.reads == 2
+
+
 def test_what_was_known_is_served_during_an_outage_and_the_database_is_not_hammered(
     cached: CachedTenants, store: Store, clock: Clock
 ) -> None:

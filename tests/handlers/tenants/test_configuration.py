@@ -132,6 +132,7 @@ def test_unknown_keys_and_shadowed_endpoints_are_noted_not_refused() -> None:
         "webhook_settings[0].prio",
         "webhook_settings[1].webhook_endpoint",
     ]
+    assert next(note.path for note in configuration.notes({"colour"})) == "webhook_settings[0].prio"
     assert configuration.document["colour"] == "red"
 
 

@@ -1,0 +1,42 @@
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from handlers.contract import Context
+from handlers.dwd.fake import FakeUpstream
+from handlers.outbound import GuardedClient
+from tests.handlers.examples import small
+
+MakeContext = Callable[..., Context]
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def context(fake: FakeUpstream) -> AsyncIterator[MakeContext]:
+    """Makes a handler's context against the fake; ``config`` replaces keys of the configuration."""
+    async with GuardedClient(["127.0.0.1"], timeout_s=5) as client:
+
+        def make(key: str = "key-1", event_type: str = "order_created", **config: Any) -> Context:
+            auth = {"url": fake.url, "client_id": "acme", "secret": "s3cr3t-canary"}
+            return Context(
+                tenant_id="1",
+                event_id="event-1",
+                event_type=event_type,
+                endpoint="webhook/order",
+                run=1,
+                step=0,
+                attempt=1,
+                idempotency_key=key,
+                config=small(**{"auth": auth, **config}),
+                http=client.bound(key),
+                log=logging.LoggerAdapter(logging.getLogger("test"), {}),
+            )
+
+        yield make
