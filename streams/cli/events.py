@@ -56,19 +56,21 @@ def events(
         console.print("No events yet. `webhook trigger` makes one, `webhook demo` a thousand.")
         return
     console.print(events_table(found))
+    console.print()
     for event in found:
         if event.error and event.status != "completed":
             reason = _printable(event.error.splitlines()[0])
-            console.print(Text.assemble("\n", (event.event_id, "bold"), f" {event.status}: {reason}"))
+            console.print(Text.assemble((event.event_id, "bold"), f" {event.status}: {reason}"))
 
 
 def events_table(found: list[EventSummary]) -> Table:
     """The events as a table that fits 120 columns."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     table.add_column("Accepted (UTC)", no_wrap=True)
     table.add_column("Event", no_wrap=True, min_width=36)
     table.add_column("Tenant", no_wrap=True, max_width=8)
-    table.add_column("Type", overflow="ellipsis", no_wrap=True, ratio=1)
+    # The one column that gives way: Rich narrows those that may wrap before the others.
+    table.add_column("Type", overflow="ellipsis")
     table.add_column("Tier", no_wrap=True)
     table.add_column("Status", no_wrap=True)
     table.add_column("Tries", justify="right", no_wrap=True)
