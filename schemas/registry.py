@@ -14,8 +14,8 @@ _MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _MAX_ANSWER_BYTES: Final = 1024 * 1024
 
 
-class RegistryError(Exception):
-    """The registry is away, refuses a schema, or answers what cannot be understood."""
+class RegistryError(ValueError):
+    """No registry that can be used: it is away, refuses a schema, or answers what is not understood."""
 
 
 def ids_from_registry(url: str, subjects: Mapping[str, str], *, timeout_s: float = 10.0) -> dict[int, str]:
