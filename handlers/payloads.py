@@ -1,4 +1,4 @@
-"""What a payload may be: a JSON object, bounded in bytes and depth."""
+"""What may be asked for: a payload is a JSON object, bounded in bytes and depth; delays are bounded too."""
 
 import math
 from typing import Final, Literal, TypeAlias
@@ -7,6 +7,8 @@ import orjson
 
 PAYLOAD_LIMIT_BYTES: Final = 256 * 1024
 JSON_DEPTH: Final = 32
+LONGEST_DELAY_S: Final = 365 * 24 * 3600
+"""Longest delay of an event, seconds: less than half of what the schedule's topic keeps (R11)."""
 
 Refusal: TypeAlias = Literal[
     "bad_payload",

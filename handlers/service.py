@@ -8,11 +8,11 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from handlers.contract import HttpClient, PluginManager, PluginManifest
-from handlers.payloads import PAYLOAD_LIMIT_BYTES, Refusal, Refused, payload_text
+from handlers.payloads import LONGEST_DELAY_S, PAYLOAD_LIMIT_BYTES, Refusal, Refused, payload_text
 from handlers.registry import PluginRegistry
 from handlers.resolution import resolve
 from handlers.tenants.current import current_tenant_id
-from handlers.tenants.repository import Tenant, TenantRepository
+from handlers.tenants.repository import Tenant, TenantReader
 from schemas.errors import Permanent, Retryable
 from schemas.events import WebhookRequested, now_micros
 from topics.keys import model_key_text
@@ -166,8 +166,7 @@ class LoadedPlugin:
     def _check(self, request: TriggerRequest) -> WebhookRequested:
         payload = payload_text(request.payload, self._payload_limit_bytes)
         priority = _whole("priority", request.priority, 1, 10)
-        # The schema's int has 32 bits; no delay comes near.
-        delay_s = _whole("delay", request.delay_s, 0, 2**31 - 1)
+        delay_s = _whole("delay", request.delay_s, 0, LONGEST_DELAY_S)
         endpoint = self._endpoint(request.endpoint)
         if not 0 < len(request.event_type) <= 200:
             raise Refused("bad_option", "event_type must be 1 to 200 characters")
@@ -204,7 +203,7 @@ class PluginService:
 
     def __init__(
         self,
-        tenants: TenantRepository,
+        tenants: TenantReader,
         registry: PluginRegistry,
         sink: EventSink,
         http: HttpClient | None = None,
@@ -247,8 +246,8 @@ def _whole(name: str, value: object, least: int, most: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        wanted = f"a whole number from {least} to {most}" if least else "a whole number of seconds, 0 or more"
-        raise Refused("bad_option", f"{name} must be {wanted}, not {value!r:.80}")
+        unit = " of seconds" if name == "delay" else ""
+        raise Refused("bad_option", f"{name} must be a whole number{unit} from {least} to {most}, not {value!r:.80}")
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from handlers.tenants.repository import Tenant, TenantRepository, TenantsUnavailable, TenantUnusable
+from handlers.tenants.repository import Tenant, TenantReader, TenantsUnavailable, TenantUnusable
 
 _MOST_KEPT: Final = 20_000
 
@@ -27,7 +27,7 @@ class CachedTenants:
 
     def __init__(
         self,
-        repository: TenantRepository,
+        repository: TenantReader,
         ttl_s: float = 5.0,
         absent_ttl_s: float = 0.5,
         clock: Callable[[], float] = time.monotonic,

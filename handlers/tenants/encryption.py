@@ -82,10 +82,16 @@ class Keyring:
 
     @classmethod
     def create(cls, path: Path) -> "Keyring":
-        """Make a key and keep it in a new file of mode 0600. An existing file is read, never replaced."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Make a key and keep it in a new file of mode 0600. An existing file is read, never replaced.
+
+        Raises ``KeyringError``.
+        """
         text = f"k1:{base64.b64encode(os.urandom(_KEY_BYTES)).decode()}\n"
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mode 0600
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mode 0600
+        except OSError as error:
+            raise KeyringError(f"no encryption key can be kept at {path}: {error}") from None
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(text)
@@ -95,6 +101,8 @@ class Keyring:
             os.link(draft, path)
         except FileExistsError:
             pass
+        except OSError as error:
+            raise KeyringError(f"no encryption key can be kept at {path}: {error}") from None
         finally:
             os.unlink(draft)
         return cls.read(path)

@@ -70,10 +70,10 @@ class TenantNotFound(LookupError):
         super().__init__(f"there is no tenant {tenant_id}; `webhook tenants list` shows all")
 
 
-class TenantRepository(Protocol):
-    """Reads and writes tenants. Calls block.
+class TenantReader(Protocol):
+    """Finds tenants. Calls block.
 
-    Reading raises ``TenantUnusable`` for a tenant that exists and cannot be used, and ``TenantsUnavailable``.
+    Raises ``TenantUnusable`` for a tenant that exists and cannot be used, and ``TenantsUnavailable``.
     """
 
     def get(self, tenant_id: str) -> Tenant | None:
@@ -81,6 +81,10 @@ class TenantRepository(Protocol):
 
     def by_hostname(self, fqdn: str) -> Tenant | None:
         """The tenant that has the hostname, upper and lower case alike."""
+
+
+class TenantRepository(TenantReader, Protocol):
+    """Reads and writes tenants. Calls block, and raise as ``TenantReader`` does."""
 
     def summaries(self) -> list[TenantSummary]:
         """Every tenant, by id."""
