@@ -25,6 +25,7 @@ _START_TIMEOUT_S: Final = 120.0
 _STOP_TIMEOUT_S: Final = 15.0
 _TRIES: Final = 3
 _LOG_TAIL_LINES: Final = 15
+_PORT_TAKEN: Final = "Address already in use"
 _OPTIONS: Final = (
     HEAP,
     "-Djava.awt.headless=true",
@@ -57,39 +58,38 @@ class KafkaCluster:
         return ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
 
-def start_kafka(directory: Path, nodes: int = 1, report: Report = no_report) -> KafkaCluster:
+def start_kafka(directory: Path, nodes: int | None = None, report: Report = no_report) -> KafkaCluster:
     """Start the nodes that do not run yet and wait until every one of them answers.
 
-    The first start fetches the jars and formats the storage. Raises ``SetupError`` for another number of nodes than
-    the directory was made with, for missing packages, and for a node that does not come up: with the end of its log.
+    ``nodes`` is 1 or 3; by default as many as the directory was made with, at first one. The first start fetches the
+    jars and formats the storage. Raises ``SetupError`` for another number of nodes than the directory was made with,
+    for missing packages, and for a node that does not come up: with the end of its log.
     """
-    if nodes not in ALLOWED_NODES:
-        raise SetupError(f"A local Kafka has 1 or 3 nodes, not {nodes}.", "Use --nodes 1 or --nodes 3.")
-    java = kafka_java(report)
     existing = read_cluster(directory)
-    if existing is not None and len(existing.nodes) != nodes:
+    count = nodes if nodes is not None else len(existing.nodes) if existing else 1
+    if count not in ALLOWED_NODES:
+        raise SetupError(f"A local Kafka has 1 or 3 nodes, not {count}.", "Use --nodes 1 or --nodes 3.")
+    if existing is not None and len(existing.nodes) != count:
         raise SetupError(
-            f"The Kafka in {directory} was made with {len(existing.nodes)} node(s), not {nodes}.",
+            f"The Kafka in {directory} was made with {len(existing.nodes)} node(s), not {count}.",
             f"Use --nodes {len(existing.nodes)}, or another WEBHOOK_DATA_DIR for the other size.",
         )
-    for attempt in range(1, _TRIES + 1):
-        cluster = (
-            existing if existing is not None and _ports_usable(directory, existing) else _new_ports(existing, nodes)
-        )
-        _write_cluster(directory, cluster)
-        report("starting Apache Kafka", 0, 0)
-        _format(directory, cluster, java)
-        for node in cluster.nodes:
-            _start_node(directory, node, java)
-        failed = _wait_until_up(directory, cluster)
-        if not failed:
+    java = kafka_java(report)
+    report("starting Apache Kafka", 0, 0)
+    if existing is not None and _ports_usable(directory, existing):
+        cluster = existing
+    else:
+        cluster = KafkaCluster(existing.cluster_id if existing else _new_cluster_id(), _new_nodes(count))
+    for _ in range(_TRIES):
+        failure = _start_nodes(directory, cluster, java)
+        if not failure:
             return cluster
         stop_kafka(directory)
-        # Between choosing a port and binding it another process can take it: then other ports are tried.
-        if "BindException" not in failed or attempt == _TRIES:
-            raise SetupError(f"Apache Kafka did not start:\n{failed}", f"Its logs are in {directory}.")
-        existing = KafkaCluster(cluster.cluster_id, _new_ports(cluster, nodes).nodes)
-    raise AssertionError("unreachable")
+        if _PORT_TAKEN not in failure:
+            break
+        # Between choosing a port and binding it another process took it.
+        cluster = KafkaCluster(cluster.cluster_id, _new_nodes(count))
+    raise SetupError(f"Apache Kafka did not start:\n{failure}", f"Its logs are in {directory}.")
 
 
 def stop_kafka(directory: Path) -> bool:
@@ -184,6 +184,15 @@ def _start_node(directory: Path, node: Node, java: Java) -> int:
     return pid
 
 
+def _start_nodes(directory: Path, cluster: KafkaCluster, java: Java) -> str:
+    """Nothing once every node answers, else why one does not."""
+    _write_cluster(directory, cluster)
+    _format(directory, cluster, java)
+    for node in cluster.nodes:
+        _start_node(directory, node, java)
+    return _wait_until_up(directory, cluster)
+
+
 def _wait_until_up(directory: Path, cluster: KafkaCluster) -> str:
     """Nothing once every node answers, else the end of the log of one that does not."""
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
@@ -205,10 +214,9 @@ def _log_tail(directory: Path, number: int) -> str:
     return "\n".join(path.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
 
 
-def _new_ports(existing: KafkaCluster | None, nodes: int) -> KafkaCluster:
-    ports = _free_ports(2 * nodes)
-    made = tuple(Node(number, ports[2 * number - 2], ports[2 * number - 1]) for number in range(1, nodes + 1))
-    return KafkaCluster(existing.cluster_id if existing else _new_cluster_id(), made)
+def _new_nodes(count: int) -> tuple[Node, ...]:
+    ports = _bind([0] * (2 * count))
+    return tuple(Node(number, ports[2 * number - 2], ports[2 * number - 1]) for number in range(1, count + 1))
 
 
 def _ports_usable(directory: Path, cluster: KafkaCluster) -> bool:
@@ -221,10 +229,6 @@ def _ports_usable(directory: Path, cluster: KafkaCluster) -> bool:
     except OSError:
         return False
     return True
-
-
-def _free_ports(count: int) -> list[int]:
-    return _bind([0] * count)
 
 
 def _bind(ports: Sequence[int]) -> list[int]:

@@ -28,7 +28,7 @@ class ServiceStatus:
     log: Path
 
 
-def start(data_dir: Path, nodes: int = 1, report: Report = no_report) -> Runtime:
+def start(data_dir: Path, nodes: int | None = None, report: Report = no_report) -> Runtime:
     """Start what does not run yet, wait until it answers, and write the runtime file. May be called again.
 
     Raises ``SetupError`` where embedded services hold the data directory, packages are missing or a start fails.
