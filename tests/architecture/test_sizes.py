@@ -36,5 +36,5 @@ def test_functions_take_few_parameters(path: Path) -> None:
 
 def _is_command(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """A subcommand has one parameter for each of its options: its signature is the command line."""
-    called = [each.func for each in node.decorator_list if isinstance(each, ast.Call)]
-    return any(isinstance(func, ast.Attribute) and func.attr == "command" for func in called)
+    annotations = [each.annotation for each in (*node.args.args, *node.args.kwonlyargs) if each.annotation]
+    return any("typer.Option" in ast.unparse(each) or "typer.Argument" in ast.unparse(each) for each in annotations)
