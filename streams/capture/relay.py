@@ -27,6 +27,7 @@ from streams.capture.feeds import Feed, OutboxFeed, ScheduleFeed, Unpublishable
 from streams.capture.leadership import Leadership, leadership
 from streams.capture.publishing import Publisher, Record
 from streams.capture.takeover import LogEnds, Tenure, log_ends, published_rows
+from streams.recovery import forget_finished
 from streams.settings import Settings
 from topics.catalogue import Catalogue
 
@@ -130,6 +131,8 @@ class _Share:
         self._publisher = Publisher(producer_config(settings), options.budget)
         self._admin = AdminClient(admin_config(settings))
         self._wake = threading.Event()
+        # Only the system's database has the views that tell what is finished.
+        self._keeps_rows = options.budget is not None and isinstance(feed, ScheduleFeed)
         self._full: set[str] = set()
         self._full_since = 0.0
         self._stopped_at: float | None = None
@@ -177,6 +180,9 @@ class _Share:
                 caught_up.set()
             if time.monotonic() - looked_at > _ENDS_EVERY_S:
                 tenure.advance(log_ends(self._admin, self._catalogue, self._feed.topics))
+                if self._keeps_rows:
+                    with self._engine.begin() as connection:
+                        forget_finished(connection)
                 looked_at = time.monotonic()
             if count < self._settings.relay_batch:
                 self._pause(self._settings.relay_poll_ms / 1000, going)
