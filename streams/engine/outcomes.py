@@ -96,7 +96,12 @@ class OutcomeWriter:
         while True:
             try:
                 self._producer.produce(
-                    record.topic, record.value, record.key, record.partition, report, 0, record.headers
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    on_delivery=report,
+                    headers=record.headers,
                 )
             except BufferError:
                 # The queue is bounded and a full one must drain before anything else happens.
