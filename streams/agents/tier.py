@@ -32,6 +32,9 @@ _log = structlog.get_logger(__name__)
 UNDELIVERED: Final = 20_000
 """Records on their way to the brokers beyond which nothing new starts."""
 
+SAME_TASK_S: Final = 1.0
+"""How often a record asks whether the earlier start of the same task has ended."""
+
 _SETTLE_PAUSE_S: Final = 0.01
 _NO_POLICY: Final = StepPolicy()
 
@@ -144,8 +147,7 @@ class TierProcessor:
         if await self._is_known(item):
             return
         # The first await lies behind: a hand-over may have come in between, and nothing may start after it (R5).
-        if item.partition.closed or item.identity in self._started:
-            self._wait_or_leave(item)
+        if not self._may_start(item):
             return
         self._started[item.identity] = item
         item.started_at = now_micros()
@@ -224,12 +226,15 @@ class TierProcessor:
         timer = asyncio.get_running_loop().call_later(max(0.0, until - time.monotonic()), wake)
         item.partition.ledger.watch(item.identity, wake)
 
-    def _wait_or_leave(self, item: TierTask) -> None:
-        """Nothing starts twice in one process: wait for the earlier start's end, unless the partition is gone (R5)."""
+    def _may_start(self, item: TierTask) -> bool:
+        """False where the partition is gone by now, or where this process runs the task already: then it waits (R5)."""
         if item.partition.closed:
             self._lanes.release(item)
-        else:
-            self._park(item, time.monotonic() + 1.0)
+            return False
+        if item.identity in self._started:
+            self._park(item, time.monotonic() + SAME_TASK_S)
+            return False
+        return True
 
     def _record(self, item: TierTask, verdict: Verdict) -> None:
         """Write the outcome; its delivery report goes on from there."""

@@ -44,7 +44,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         self.fetch_wait_ms = settings.fetch_wait_ms
         self.rebalance_grace_s = settings.rebalance_grace_s
         self.handed_over = asyncio.Event()
-        self._watch = LoopWatch(settings.task_timeout_s + 60.0)
+        self._watch = LoopWatch(settings.task_timeout_s + 60.0, on_crash)
         self._drained = False
 
     async def on_first_start(self) -> None:
@@ -80,11 +80,11 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     async def _watch_over(self) -> None:
         progress = Progress(time.monotonic())
-        while not self.should_stop:
+        while True:
             await asyncio.sleep(_WATCH_S)
             self._watch.beat()
             thread = self.consumer._thread
-            if thread._consumer is None or self.rebalancing:
+            if self.should_stop or thread._consumer is None or self.rebalancing:
                 continue
             await thread.check_errors()
             unfinished = any(each.acker.unfinished for each in self.assigned.partitions)

@@ -88,7 +88,11 @@ class LedgerTail:
     def _find_epoch(self) -> str:
         """Identity of the log: cluster and topic (R20); the cluster alone where the brokers tell no topic id."""
         admin = AdminClient(self._admin_config)
-        cluster = admin.list_topics(self._topic, timeout=_ANSWER_S).cluster_id or ""
+        metadata = admin.list_topics(self._topic, timeout=_ANSWER_S)
+        cluster = metadata.cluster_id or ""
+        if metadata.controller_id < 0:
+            # The embedded broker: its log lives and dies with its cluster, and it answers no such question.
+            return cluster
         try:
             described = admin.describe_topics(TopicCollection([self._topic]), request_timeout=5)[self._topic].result()
         except KafkaException as error:
