@@ -32,7 +32,7 @@ class Leadership(Protocol):
 
 
 class DatabaseLock:
-    """Advisory locks of a PostgreSQL session of their own, proved every second by a thread.
+    """Advisory locks of a PostgreSQL session of their own, proved at least every second by a thread.
 
     A proof that hangs counts as none: ``holds`` is false ``proof_timeout_s`` after the last one.
     """
@@ -93,7 +93,7 @@ class DatabaseLock:
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted "
             "AND pid = pg_backend_pid() AND classid = CAST(:space AS bigint)::oid"
         )
-        while not released.wait(_PROOF_S):
+        while not released.wait(min(_PROOF_S, self._proof_timeout_s / 3)):
             began = time.monotonic()
             try:
                 count = connection.execute(query, {"space": _NAMESPACE}).scalar_one()

@@ -150,7 +150,7 @@ class _Share:
             except _DATABASE_AWAY as error:
                 log.warning("the relay's database is away", share=self.name, error=str(error))
             except KafkaException as error:
-                log.warning("Kafka is away", share=self.name, error=str(error))
+                log.warning("Kafka did not answer", share=self.name, error=str(error))
             finally:
                 self._publisher.close()
                 self._lock.release()
