@@ -25,6 +25,7 @@ from topics.catalogue import Catalogue, TopicSpec
 _TIMEOUT_S: Final = 60.0
 _PAUSE_S: Final = 0.1
 _BROKER_DEFAULT: Final = -1
+_NAMED: Final = 3
 
 
 class Action(StrEnum):
@@ -100,8 +101,11 @@ def apply(admin: AdminClient, catalogue: Catalogue, replication_factor: int | No
     changes = plan(admin, catalogue, replication_factor)
     refused = [change for change in changes if change.action is Action.REFUSED]
     if refused:
-        lines = [f"{each.topic}: {each.present}, wanted {each.wanted}: {each.reason}" for each in refused]
-        raise SetupError("Nothing was changed, because of " + "; ".join(lines) + ".", "See `webhook topics plan`.")
+        lines = [f"{each.topic}: {each.present}, wanted {each.wanted}: {each.reason}" for each in refused[:_NAMED]]
+        lines += [f"{len(refused) - _NAMED} more topic(s)"] if len(refused) > _NAMED else []
+        raise SetupError(
+            "Nothing was changed, because of " + "; ".join(lines) + ".", "`webhook topics plan` shows all."
+        )
     try:
         _create(admin, [each for each in changes if each.action is Action.CREATE], replication_factor)
         _add_partitions(admin, [each for each in changes if each.action is Action.ADD_PARTITIONS])

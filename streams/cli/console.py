@@ -26,6 +26,11 @@ PROGRESS_AFTER_S: Final = 2.0
 _PIPE_WIDTH: Final = 400  # Where no terminal sets a width a row stays one line, for grep and the like.
 
 
+def examples(*commands: str) -> str:
+    """The examples at the end of a command's help, for applications with ``rich_markup_mode="rich"``."""
+    return "\n\n[bold]Examples[/bold]\n\n" + "\n\n".join(f"  {escape(command)}" for command in commands)
+
+
 def show(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], as_json: bool, empty: str) -> None:
     """Print rows as a table with ``columns`` (key: heading), or all their keys as one JSON array.
 

@@ -5,21 +5,8 @@ from typing import Annotated, Final
 import typer
 
 from streams.broker import local
-from streams.cli.console import Json, note, progress, say, show, show_json
+from streams.cli.console import Json, examples, note, progress, say, show, show_json
 from streams.settings import Settings
-
-_EXAMPLES: Final = """
-
-[bold]Examples[/bold]
-
-  webhook local start
-
-  webhook local start --nodes 3
-
-  webhook local status --json
-
-  webhook local stop
-"""
 
 _COLUMNS: Final = {
     "service": "SERVICE",
@@ -32,7 +19,7 @@ _COLUMNS: Final = {
 local_app = typer.Typer(
     name="local",
     help="Run Apache Kafka and PostgreSQL on this machine: no Docker, no root, no Java. Needs the extra `local`."
-    + _EXAMPLES,
+    + examples("webhook local start", "webhook local status", "webhook local stop"),
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -44,7 +31,12 @@ Nodes = Annotated[
 
 @local_app.command(
     "start",
-    help="Start what does not run and wait until it answers. The first start fetches 55 MB." + _EXAMPLES,
+    help="Start what does not run and wait until it answers. The first start fetches 55 MB."
+    + examples(
+        "webhook local start",
+        "webhook local start --nodes 3",
+        "WEBHOOK_DATA_DIR=/srv/webhook webhook local start --json",
+    ),
 )
 def start_services(nodes: Nodes = None, as_json: Json = False) -> None:
     """Start both services."""
@@ -59,7 +51,7 @@ def start_services(nodes: Nodes = None, as_json: Json = False) -> None:
     say("Every `webhook` command with this data directory finds them. Next: `webhook topics apply`, `webhook migrate`.")
 
 
-@local_app.command("stop", help="Stop both services; their data stays." + _EXAMPLES)
+@local_app.command("stop", help="Stop both services; their data stays." + examples("webhook local stop"))
 def stop_services(as_json: Json = False) -> None:
     """Stop both services."""
     with progress() as report:
@@ -71,7 +63,11 @@ def stop_services(as_json: Json = False) -> None:
         say("Stopped." if stopped else "Nothing was running.")
 
 
-@local_app.command("status", help="Show each process. Exit 1 where one does not run." + _EXAMPLES)
+@local_app.command(
+    "status",
+    help="Show each process. Exit 1 where one does not run."
+    + examples("webhook local status", "webhook local status --json"),
+)
 def show_status(as_json: Json = False) -> None:
     """Show what runs."""
     settings = Settings()

@@ -5,21 +5,10 @@ from typing import Final
 import typer
 
 from streams.broker.connection import admin_client
-from streams.broker.provision import Change, apply, plan
+from streams.broker.provision import Action, Change, apply, plan
 from streams.broker.runtime import require_real_broker, resolve
-from streams.cli.console import Json, say, show, show_json
+from streams.cli.console import Json, examples, say, show, show_json
 from streams.settings import Settings
-
-_EXAMPLES: Final = """
-
-[bold]Examples[/bold]
-
-  webhook topics plan
-
-  webhook topics apply
-
-  webhook topics check --json
-"""
 
 _COLUMNS: Final = {
     "topic": "TOPIC",
@@ -31,20 +20,27 @@ _COLUMNS: Final = {
 
 topics_app = typer.Typer(
     name="topics",
-    help="Create the topics on a real Kafka and keep them as the catalogue says." + _EXAMPLES,
+    help="Create the topics on a real Kafka and keep them as the catalogue says."
+    + examples("webhook topics plan", "webhook topics apply", "webhook topics check --json"),
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
 
-@topics_app.command("plan", help="Show what `apply` would change; nothing is changed." + _EXAMPLES)
+@topics_app.command(
+    "plan",
+    help="Show what `apply` would change; nothing is changed."
+    + examples("webhook topics plan", "webhook topics plan --json"),
+)
 def plan_topics(as_json: Json = False) -> None:
     """Show the changes."""
     _show(_plan("webhook topics plan"), as_json, "Every topic is as it should be.")
 
 
 @topics_app.command(
-    "apply", help="Create and change topics until they match. A second run has nothing to do." + _EXAMPLES
+    "apply",
+    help="Create and change topics until they match. A second run has nothing to do."
+    + examples("webhook topics apply", "WEBHOOK_REPLICATION_FACTOR=3 webhook topics apply"),
 )
 def apply_topics(as_json: Json = False) -> None:
     """Make the changes."""
@@ -55,14 +51,20 @@ def apply_topics(as_json: Json = False) -> None:
         say(f"{len(changes)} change(s) made.", "green")
 
 
-@topics_app.command("check", help="Exit 1 where a topic is missing or differs, 0 where all match." + _EXAMPLES)
+@topics_app.command(
+    "check",
+    help="Exit 1 where a topic is missing or differs, 0 where all match."
+    + examples("webhook topics check", "webhook topics check --json"),
+)
 def check_topics(as_json: Json = False) -> None:
     """Compare, for scripts and monitoring."""
     changes = _plan("webhook topics check")
     _show(changes, as_json, "Every topic is as it should be.")
     if changes:
         if not as_json:
-            say(f"{len(changes)} difference(s): run `webhook topics apply`.", "red")
+            refused = sum(change.action is Action.REFUSED for change in changes)
+            rest = f"; {refused} of them it refuses, for the reason given" if refused else ""
+            say(f"{len(changes)} difference(s): see `webhook topics apply`{rest}.", "red")
         raise typer.Exit(1)
 
 
