@@ -96,7 +96,7 @@ def tier_counts(engine: Engine) -> list[TierCount]:
                 events=sum(count for name, _, count in events if name == tier),
                 completed=sum(count for name, kind, count in events if name == tier and kind == "completed"),
                 attempts=len(of_tier),
-                median_ms=of_tier[len(of_tier) // 2] if of_tier else None,
+                median_ms=round(of_tier[len(of_tier) // 2], 1) if of_tier else None,
             )
         )
     return counts

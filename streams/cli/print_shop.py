@@ -6,6 +6,7 @@ the pipeline's own tables.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from sqlalchemy import JSON, Engine, Float, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -14,9 +15,31 @@ from typing_extensions import override
 from handlers.tenants.current import tenant_context
 from streams.capture.model import WebhookModel
 
-ROLLED_BACK_EVERY = 20
-CANCELLED_EVERY = 5
-DELETED_EVERY = 10
+SHOP_NAME: Final = "Print shop (sample)"
+ROLLED_BACK_EVERY: Final = 20
+CANCELLED_EVERY: Final = 5
+DELETED_EVERY: Final = 10
+
+
+def shop_configuration(upstream_url: str) -> dict[str, Any]:
+    """The shop's tenant configuration, for the upstream at ``upstream_url``."""
+    return {
+        "auth": {"url": upstream_url, "secret": "sample-secret", "client_id": "sample-client"},
+        "plugin__v": "2.0.0",
+        "plugin_name": "drukwerkdeal.nl",
+        "plugin_port": 5000,
+        "plugin_routes": [{"route": "orders", "method": "POST"}, {"route": "webhook/order", "method": "POST"}],
+        "plugin_route_prefix": "dwd",
+        "webhook_settings": [
+            {
+                "models": ["App\\Models\\Tenants\\Order"],
+                "events": ["created", "updated", "deleted"],
+                "webhook_endpoint": "webhook/order",
+                "target_class": "OrderWebhookHandler",
+                "queue_mode": "background",
+            }
+        ],
+    }
 
 
 class ShopBase(DeclarativeBase):
