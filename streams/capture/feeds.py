@@ -5,17 +5,21 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import orjson
-from sqlalchemy import Connection, RowMapping, delete, select, update
+from sqlalchemy import Connection, RowMapping, delete, select, text, update
 
 from projections.tables import WEBHOOK_SCHEDULE
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from streams.capture.outbox import OUTBOX, SLICES
 from streams.capture.publishing import Record
+from streams.errors import SetupError
 from streams.headers import Headers, record_headers
 from topics.catalogue import Catalogue
 
 _CHUNK: Final = 500
+_BLOCK_OF_IDS: Final = text(
+    "SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('webhook_outbox', 'id')::regclass"
+)
 
 
 class Unpublishable(ValueError):
@@ -40,6 +44,9 @@ class Feed(Protocol):
     @property
     def lock_keys(self) -> tuple[int, ...]:
         """Numbers of its advisory locks."""
+
+    def check(self, connection: Connection) -> None:
+        """Raise ``SetupError`` where the table cannot keep the order of its rows."""
 
     def read(self, connection: Connection, limit: int, full: Iterable[str]) -> Sequence[RowMapping]:
         """The next rows in order, without those for topics that are full."""
@@ -69,6 +76,17 @@ class OutboxFeed:
         self.lock_keys = tuple(slices)
         self._keep = keep
         self._slices = slices
+
+    def check(self, connection: Connection) -> None:
+        """See ``Feed``. A sequence that hands out ids in blocks would number a key's later commits lower."""
+        if connection.dialect.name != "postgresql":
+            return
+        block = connection.execute(_BLOCK_OF_IDS).scalar_one_or_none()
+        if block not in (None, 1):
+            raise SetupError(
+                f"The ids of webhook_outbox are handed out in blocks of {block}: keys would lose their order.",
+                "Run ALTER TABLE webhook_outbox ALTER COLUMN id SET CACHE 1.",
+            )
 
     def read(self, connection: Connection, limit: int, full: Iterable[str]) -> Sequence[RowMapping]:
         """See ``Feed``."""
@@ -128,6 +146,9 @@ class ScheduleFeed:
     def __init__(self, catalogue: Catalogue) -> None:
         tiers = catalogue.tier_topics
         self.topics = tuple(topic for tier in tiers for topic in (catalogue.topic(tier), catalogue.steps(tier)))
+
+    def check(self, connection: Connection) -> None:
+        """See ``Feed``. Its order is that of the due times."""
 
     def read(self, connection: Connection, limit: int, full: Iterable[str]) -> Sequence[RowMapping]:
         """See ``Feed``."""

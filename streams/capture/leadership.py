@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from streams.background import run_in_background
+from streams.errors import SetupError
 
 log = structlog.get_logger(__name__)
 
@@ -140,9 +141,13 @@ class FileLock:
 
 
 def leadership(engine: Engine, name: str, keys: tuple[int, ...], proof_timeout_s: float) -> Leadership:
-    """The right to publish share ``name`` from a database; ``keys`` are its locks there."""
+    """The right to publish share ``name`` from a database; ``keys`` are its locks there.
+
+    Raises ``SetupError`` for a database that only one thread can see.
+    """
     if engine.dialect.name == "postgresql":
         return DatabaseLock(engine, keys, proof_timeout_s)
-    # An SQLite database in memory belongs to one process anyway.
-    database = engine.url.database or ""
-    return FileLock(Path(f"{database}.{name}.lock") if database else Path("/dev/null"))
+    database = engine.url.database
+    if not database or database == ":memory:":
+        raise SetupError("The relay cannot publish from an SQLite database in memory.", "Give the database a file.")
+    return FileLock(Path(f"{database}.{name}.lock"))

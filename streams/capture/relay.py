@@ -160,6 +160,8 @@ class _Share:
         def leading() -> bool:
             return going() and self._lock.holds()
 
+        with self._engine.connect() as connection:
+            self._feed.check(connection)
         epoch = self._options.epoch or str(self._admin.list_topics(timeout=10).cluster_id)
         tenure = Tenure(self._engine, self.name, epoch, self._holder)
         ends = self._take_over(tenure, leading)

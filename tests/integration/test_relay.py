@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 from sqlalchemy import Engine, select, text
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from handlers.tenants.current import tenant_context
@@ -180,3 +181,37 @@ def test_a_second_relay_waits_until_the_first_has_signed_off(
             # Without the sign-off it would wait 200 s.
             eventually(lambda: waiting(engine) == 0, 60)
     assert numbers(kafka_settings, catalogue) == expected(engine)
+
+
+def test_ids_in_blocks_are_refused_because_they_lose_the_order(
+    kafka_settings: Settings, catalogue: Catalogue, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER SEQUENCE webhook_outbox_id_seq CACHE 20"))
+    with pytest.raises(RuntimeError, match="blocks of 20"):
+        Relay(kafka_settings, catalogue, [engine], engine).run(threading.Event())
+
+
+async def test_an_asynchronous_session_and_savepoints_on_postgresql(engine: Engine, catalogue: Catalogue) -> None:
+    asynchronous = create_async_engine(engine.url.set(drivername="postgresql+psycopg"))
+    before = waiting(engine)
+    with tenant_context("1"):
+        async with async_sessionmaker(asynchronous)() as session:
+            counter = await session.get_one(Counter, 1)
+            counter.number += 1
+            await session.flush()
+            savepoint = await session.begin_nested()
+            counter.number += 1
+            await session.flush()
+            await savepoint.rollback()
+            await session.commit()
+            await session.refresh(counter)
+            counter.number += 1
+            await session.flush()
+            await session.rollback()
+    await asynchronous.dispose()
+    assert waiting(engine) == before + 1
+    with engine.connect() as connection:
+        last = connection.execute(select(OUTBOX.c.payload).order_by(OUTBOX.c.id.desc()).limit(1)).scalar_one()
+    change = decode_as(ModelChanged, last)
+    assert (change.model_id, change.previous, orjson.loads(change.payload)["number"]) == ("1", '{"number":0}', 1)
