@@ -6,6 +6,7 @@ from typing import Final
 
 import orjson
 
+from handlers.payloads import LONGEST_DELAY_S
 from handlers.tenants.configuration import SettingsEntry, TenantConfiguration, bare_model_name
 from schemas.errors import PipelineError
 from schemas.events import Micros, ModelChanged, WebhookRequested
@@ -13,10 +14,6 @@ from schemas.limits import MAX_PAYLOAD_BYTES, check_json_depth
 from streams.identifiers import derived_event_id
 from topics.keys import partition_key
 from topics.routing import priority_of
-
-LONGEST_DELAY_S: Final = 365 * 24 * 3600
-"""Longest delay of an event, in seconds: less than half of what ``.scheduled`` retains (R11)."""
-
 
 _LONGEST_TEXT: Final = 1000
 _LONGEST_OPTIONS: Final = 16 * 1024

@@ -12,7 +12,7 @@ from handlers.tenants.cache import CachedTenants
 from handlers.tenants.encryption import Keyring, KeyringError
 from handlers.tenants.repository import SqlTenantRepository
 from schemas.codec import use_ids
-from schemas.registry import ids_from_registry
+from schemas.registry import RegistryError, ids_from_registry
 from streams.agents.executions import TenantExecutions
 from streams.agents.intake import GROUP as INTAKE_GROUP
 from streams.agents.intake import Intake
@@ -47,6 +47,7 @@ class System:
 
 def open_system(settings: Settings, engine: Engine | None = None) -> System:
     """The shared parts; ``engine`` where the caller has one already. Raises ``SetupError``."""
+    use_registry_ids(settings)
     engine = engine or open_database(settings)
     tenants = CachedTenants(SqlTenantRepository(engine, open_keyring(settings)))
     return System(settings, settings.catalogue(), engine, tenants, load_plugins())
@@ -84,7 +85,7 @@ def use_registry_ids(settings: Settings) -> None:
     subjects = {spec.subject: spec.record for spec in settings.catalogue().specs.values()}
     try:
         use_ids(ids_from_registry(settings.schema_registry_url, subjects))
-    except (OSError, ValueError) as error:
+    except (RegistryError, ValueError) as error:
         raise SetupError(
             f"The schema registry does not give the schemas' ids: {error}.", "Start it, or correct SCHEMA_REGISTRY_URL."
         ) from error

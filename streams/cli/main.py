@@ -10,6 +10,15 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from streams.cli.events import events
+from streams.cli.fakes import fakes_app
+from streams.cli.local import local_app
+from streams.cli.migrate import migrate
+from streams.cli.roles import add_roles
+from streams.cli.tenants import tenants_app, tokens_app
+from streams.cli.topics import topics_app
+from streams.cli.trigger import HELP as TRIGGER_HELP
+from streams.cli.trigger import trigger
 from streams.errors import SetupError
 
 EXIT_CODES = "Exit codes: 0 done, 1 failed or not in time, 2 wrong use or set-up, 130 interrupted."
@@ -44,6 +53,17 @@ def _options(
     ] = False,
 ) -> None:
     """Options before the subcommand."""
+
+
+app.command("trigger", help=TRIGGER_HELP)(trigger)
+app.command("events")(events)
+app.command("migrate")(migrate)
+add_roles(app)
+app.add_typer(local_app, name="local")
+app.add_typer(topics_app, name="topics")
+app.add_typer(tenants_app, name="tenants")
+app.add_typer(tokens_app, name="tokens")
+app.add_typer(fakes_app, name="fakes")
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from handlers.payloads import Refusal
 from handlers.service import PluginService, PluginUnavailable, TriggerRequest, TriggerResult, UnknownTenant
 from handlers.tenants.tokens import Scope, Token
 from schemas.limits import check_json_depth
-from streams.agents.matching import LONGEST_DELAY_S
 from streams.web.authentication import Authenticator
 from streams.web.blocking import BlockingCalls
 from streams.web.problems import Problem
@@ -90,9 +89,6 @@ def _trigger_request(body: Mapping[str, Any]) -> TriggerRequest:
     if missing:
         raise Problem(422, "missing_field", f"the field {missing[0]!r} is missing")
     texts = {name: _text(body, name) for name in ("endpoint", "event_type", "model")}
-    delay_s = body.get("delay")
-    if isinstance(delay_s, int) and delay_s > LONGEST_DELAY_S:
-        raise Problem(422, "bad_option", f"delay must be at most {LONGEST_DELAY_S} seconds, not {delay_s}")
     model_id = body.get("model_id")
     if model_id is not None and (isinstance(model_id, bool) or not isinstance(model_id, int | str)):
         raise Problem(422, "bad_option", "model_id must be text or a whole number")
@@ -101,7 +97,7 @@ def _trigger_request(body: Mapping[str, Any]) -> TriggerRequest:
         payload=body["payload"],
         event_type=texts["event_type"] or "manual_trigger",
         priority=body.get("priority"),
-        delay_s=delay_s,
+        delay_s=body.get("delay"),
         model=texts["model"],
         model_id=None if model_id is None else str(model_id),
     )

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
+from handlers.payloads import LONGEST_DELAY_S
 from streams.agents.matching import (
-    LONGEST_DELAY_S,
     Unroutable,
     candidate_of_request,
     candidates_of_change,
