@@ -54,7 +54,6 @@ def _welcome(installation: Installation) -> None:
     say("The embedded broker forgets its log on exit and takes one worker a tier; the events' history stays.")
     if installation.tenant_id is not None:
         say("Try, in another shell:")
-        say(
-            f"  webhook trigger webhook/order --tenant {installation.tenant_id} --priority 9 --wait --payload '{_ORDER}'"
-        )
+        trigger = f"webhook trigger webhook/order --tenant {installation.tenant_id} --priority 9 --wait"
+        say(f"  {trigger} --payload '{_ORDER}'")
         say("  webhook events --limit 5")
