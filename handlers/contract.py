@@ -31,12 +31,27 @@ class HttpResponse:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class BoundClient:
+    """A client whose every request carries one task's headers; they win over the handler's own."""
+
+    client: HttpClient
+    headers: Mapping[str, str]
+
+    async def request(
+        self, method: str, url: str, *, json: object = None, headers: Mapping[str, str] | None = None
+    ) -> HttpResponse:
+        """See ``HttpClient``."""
+        return await self.client.request(method, url, json=json, headers={**(headers or {}), **self.headers})
+
+
 @dataclass(slots=True)
 class Context:
     """What a handler knows beside its payload.
 
     ``config`` is the tenant's validated configuration (secrets in clear: never log it). ``idempotency_key`` is the
     same for every attempt of this step. ``results`` holds the JSON results of earlier steps of a pipeline, in order.
+    Whatever client is given, the handler's requests carry ``Idempotency-Key``, and ``traceparent`` where it is known.
     """
 
     tenant_id: str
@@ -51,6 +66,13 @@ class Context:
     http: HttpClient
     log: logging.LoggerAdapter[logging.Logger]
     results: list[dict[str, Any]] = field(default_factory=list)
+    traceparent: str | None = None
+
+    def __post_init__(self) -> None:
+        headers = {"Idempotency-Key": self.idempotency_key}
+        if self.traceparent:
+            headers["traceparent"] = self.traceparent
+        self.http = BoundClient(self.http.client if isinstance(self.http, BoundClient) else self.http, headers)
 
     @property
     def previous_step_result(self) -> dict[str, Any] | None:

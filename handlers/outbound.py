@@ -6,7 +6,6 @@ that could answer otherwise. Redirects are not followed, proxies of the environm
 
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -155,13 +154,6 @@ class GuardedClient:
             await self._session.close()
             self._session = None
 
-    def bound(self, idempotency_key: str, traceparent: str | None = None) -> "BoundClient":
-        """The client of one task: each of its requests carries these headers."""
-        headers = {"Idempotency-Key": idempotency_key}
-        if traceparent:
-            headers["traceparent"] = traceparent
-        return BoundClient(self, headers)
-
     async def request(
         self, method: str, url: str, *, json: object = None, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
@@ -234,20 +226,6 @@ class GuardedClient:
                     f"{place}: the answer has more than {self._body_limit_bytes} bytes", code="answer_too_large"
                 )
         return bytes(body)
-
-
-@dataclass(frozen=True, slots=True)
-class BoundClient:
-    """A client whose every request carries the task's headers; they win over the handler's."""
-
-    client: GuardedClient
-    headers: Mapping[str, str]
-
-    async def request(
-        self, method: str, url: str, *, json: object = None, headers: Mapping[str, str] | None = None
-    ) -> HttpResponse:
-        """See ``GuardedClient.request``."""
-        return await self.client.request(method, url, json=json, headers={**(headers or {}), **self.headers})
 
 
 def retry_after_s(value: str | None) -> float | None:

@@ -172,7 +172,7 @@ class HandlerContract:
                 attempt=1,
                 idempotency_key=key,
                 config=bench.config,
-                http=client.bound(key),
+                http=client,
                 log=logging.LoggerAdapter(logging.getLogger(__name__), {}),
             )
             return await self.handler.handle(dict(self.good if payload is None else payload), context)

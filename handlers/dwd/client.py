@@ -25,7 +25,7 @@ class PrintdealClient:
     refused credentials.
     """
 
-    def __init__(self, config: Mapping[str, Any], http: HttpClient, idempotency_key: str | None = None) -> None:
+    def __init__(self, config: Mapping[str, Any], http: HttpClient) -> None:
         auth = config.get("auth") or {}
         self._base = str(auth.get("url") or DEFAULT_URL).rstrip("/")
         self._headers = {
@@ -33,8 +33,6 @@ class PrintdealClient:
             "API-Secret": str(auth.get("secret") or ""),
             "Accept": _ACCEPT,
         }
-        if idempotency_key is not None:
-            self._headers["Idempotency-Key"] = idempotency_key
         self._http = http
 
     async def place_order(self, order: Mapping[str, Any]) -> str:

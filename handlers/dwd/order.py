@@ -34,7 +34,7 @@ class OrderWebhookHandler:
             body = upstream_order(order, context.tenant_id, context.config)
         except ValueError as error:
             return Rejected(str(error), code="invalid_order")
-        client = PrintdealClient(context.config, context.http, context.idempotency_key)
+        client = PrintdealClient(context.config, context.http)
         try:
             uuid = await client.place_order(body)
         except UpstreamRefused as error:

@@ -164,17 +164,12 @@ async def test_the_connection_goes_to_the_address_that_was_checked(
 
 async def test_a_request_is_sent_and_its_answer_read(server: Server) -> None:
     async with GuardedClient(LOOPBACK) as client:
-        bound = client.bound("key-1", "00-abc-def-01")
-        answer = await bound.request(
-            "POST", f"{server.url}/a?b=c", json={"x": 1}, headers={"Idempotency-Key": "forged", "X": "y"}
-        )
+        answer = await client.request("POST", f"{server.url}/a?b=c", json={"x": 1}, headers={"X": "y"})
 
     assert (answer.status, answer.body) == (200, b'{"ok": true}')
     (request,) = server.requests
     assert (request.method, request.path_qs, server.bodies) == ("POST", "/a?b=c", [b'{"x":1}'])
     assert request.headers["Content-Type"] == "application/json"
-    assert request.headers["Idempotency-Key"] == "key-1"
-    assert request.headers["traceparent"] == "00-abc-def-01"
     assert request.headers["X"] == "y"
 
 
@@ -200,9 +195,10 @@ async def test_cookies_are_not_kept(server: Server) -> None:
         return web.Response(headers={"Set-Cookie": "tenant=1"})
 
     server.answer = cookie
-    async with GuardedClient(LOOPBACK) as client:
-        await client.request("GET", server.url)
-        await client.request("GET", server.url)
+    by_name = server.url.replace("127.0.0.1", "localhost")  # a jar would take none from a bare address
+    async with GuardedClient(["localhost"]) as client:
+        await client.request("GET", by_name)
+        await client.request("GET", by_name)
     assert "Cookie" not in server.requests[1].headers
 
 

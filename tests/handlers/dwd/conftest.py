@@ -35,7 +35,7 @@ async def context(fake: FakeUpstream) -> AsyncIterator[MakeContext]:
                 attempt=1,
                 idempotency_key=key,
                 config=small(**{"auth": auth, **config}),
-                http=client.bound(key),
+                http=client,
                 log=logging.LoggerAdapter(logging.getLogger("test"), {}),
             )
 

@@ -1,0 +1,57 @@
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from handlers.contract import Context, HttpResponse
+
+
+class Recorder:
+    """Keeps the headers it was asked to send."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, str]] = []
+
+    async def request(
+        self, method: str, url: str, *, json: object = None, headers: Mapping[str, str] | None = None
+    ) -> HttpResponse:
+        self.sent.append(dict(headers or {}))
+        return HttpResponse(200, {}, b"")
+
+
+def context(client: Recorder, traceparent: str | None = None) -> Context:
+    return Context(
+        tenant_id="1",
+        event_id="e",
+        event_type="order_created",
+        endpoint="webhook/order",
+        run=1,
+        step=0,
+        attempt=1,
+        idempotency_key="key-1",
+        config={},
+        http=client,
+        log=logging.LoggerAdapter(logging.getLogger("test"), {}),
+        traceparent=traceparent,
+    )
+
+
+async def test_every_request_of_a_handler_carries_the_tasks_headers_whatever_it_sets_itself() -> None:
+    client = Recorder()
+    await context(client).http.request("GET", "http://x/", headers={"Idempotency-Key": "forged", "X": "y"})
+    await context(client, "00-a-b-01").http.request("GET", "http://x/")
+    assert client.sent == [
+        {"Idempotency-Key": "key-1", "X": "y"},
+        {"Idempotency-Key": "key-1", "traceparent": "00-a-b-01"},
+    ]
+
+
+async def test_a_copied_context_sends_its_own_key() -> None:
+    client = Recorder()
+    await replace(context(client), idempotency_key="key-2").http.request("GET", "http://x/")
+    assert client.sent == [{"Idempotency-Key": "key-2"}]
+
+
+def test_a_step_sees_the_result_of_the_one_before() -> None:
+    first = context(Recorder())
+    assert first.previous_step_result is None
+    assert replace(first, results=[{"a": 1}, {"b": 2}]).previous_step_result == {"b": 2}
