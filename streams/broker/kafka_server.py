@@ -24,6 +24,7 @@ ALLOWED_NODES: Final = (1, 3)
 _START_TIMEOUT_S: Final = 120.0
 _STOP_TIMEOUT_S: Final = 15.0
 _TRIES: Final = 3
+_OFFSETS_KEPT_MINUTES: Final = 40 * 24 * 60  # Kafka forgets a group after 7 days, the tiers keep 14
 _LOG_TAIL_LINES: Final = 15
 _PORT_TAKEN: Final = "Address already in use"
 _OPTIONS: Final = (
@@ -157,6 +158,7 @@ def _properties(own: Path, node: Node, cluster: KafkaCluster) -> str:
         "transaction.state.log.min.isr": max(1, replicas - 1),
         "transaction.state.log.num.partitions": 4,
         "group.initial.rebalance.delay.ms": 0,
+        "offsets.retention.minutes": _OFFSETS_KEPT_MINUTES,
     }
     return "".join(f"{key}={value}\n" for key, value in values.items())
 
