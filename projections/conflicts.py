@@ -37,5 +37,7 @@ def choose(condition: ColumnElement[bool], names: Iterable[str], old: Columns, n
 def outranks(rank: Iterable[str], time: str, old: Columns, new: Columns) -> ColumnElement[bool]:
     """Whether the new row is of higher rank, or of the same rank and earlier."""
     names = tuple(rank)
-    ours, theirs = tuple_(*(new[name] for name in names)), tuple_(*(old[name] for name in names))
-    return (ours > theirs) | ((ours == theirs) & (new[time] < old[time]))
+    # The times are swapped, because among equals the smaller one wins.
+    ours = tuple_(*(new[name] for name in names), old[time])
+    theirs = tuple_(*(old[name] for name in names), new[time])
+    return ours > theirs

@@ -4,12 +4,12 @@ PostgreSQL: COPY into a temporary table, then one upsert from it. SQLite: the up
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, Insert, Table, select
 from sqlalchemy import column as sql_column
@@ -22,27 +22,22 @@ from projections.tables import UtcDateTime
 from schemas.events import to_datetime
 
 
-class Row(Protocol):
-    """A row as an object: an attribute for each column, instants in microseconds."""
-
-    @property
-    def key(self) -> Any:
-        """The primary key."""
-
-
 @dataclass(frozen=True)
 class Target:
-    """A table, how its rows are merged, and the columns that are worked out elsewhere."""
+    """A table, how its rows are merged, and the columns that are worked out elsewhere.
+
+    A row is an object with an attribute for each column, its instants in microseconds.
+    """
 
     table: Table
     resolve: Callable[[Columns, Columns], Resolution]
     derived: frozenset[str] = frozenset()
 
-    def write(self, connection: Connection, rows: Sequence[Row]) -> None:
-        """Merge rows into the table, in the order of their keys so that writers do not deadlock (R19)."""
+    def write(self, connection: Connection, rows: Mapping[Any, object]) -> None:
+        """Merge rows, given by key, into the table; in the order of keys, lest writers deadlock (R19)."""
         if not rows:
             return
-        ordered = sorted(rows, key=lambda row: row.key)
+        ordered = [rows[key] for key in sorted(rows)]
         if connection.dialect.name == "postgresql":
             self._copy(connection, ordered)
         else:
@@ -63,10 +58,10 @@ class Target:
 
     @cached_property
     def _copy_statement(self) -> str:
-        names = ", ".join(f'"{name}"' for name in self.columns)
+        names = ", ".join(f'"{name}"' for name in self._encoder.columns)
         return f"COPY {self._stage} ({names}) FROM STDIN (FORMAT binary)"
 
-    def _copy(self, connection: Connection, rows: Sequence[Row]) -> None:
+    def _copy(self, connection: Connection, rows: Sequence[object]) -> None:
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(
                 f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._stage} (LIKE {self.table.name}) ON COMMIT DELETE ROWS"
@@ -95,14 +90,14 @@ class Target:
         return insert.on_conflict_do_update(index_elements=key, set_=values, where=resolution.where)
 
     @cached_property
-    def _values(self) -> Callable[[Row], tuple[Any, ...]]:
+    def _values(self) -> Callable[[object], tuple[Any, ...]]:
         return attrgetter(*self.columns)
 
     @cached_property
     def _instants(self) -> frozenset[str]:
         return frozenset(name for name in self.columns if isinstance(self.table.c[name].type, UtcDateTime))
 
-    def _parameters(self, row: Row) -> dict[str, Any]:
+    def _parameters(self, row: object) -> dict[str, Any]:
         values = dict(zip(self.columns, self._values(row), strict=True))
         for name in self._instants:
             if values[name] is not None:

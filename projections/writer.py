@@ -47,10 +47,10 @@ def write_batch(connection: Connection, records: Sequence[LogRecord], epoch: str
             rows.add(record.fact)
         reached[partition] = record.offset + 1
     # The history first: its row locks put writers of one event in line, so that what is derived below sees both.
-    EVENTS.write(connection, list(rows.events.values()))
-    ATTEMPTS.write(connection, list(rows.attempts.values()))
-    CHANGES.write(connection, list(rows.changes.values()))
-    SCHEDULE.write(connection, list(rows.schedule.values()))
+    EVENTS.write(connection, rows.events)
+    ATTEMPTS.write(connection, rows.attempts)
+    CHANGES.write(connection, rows.changes)
+    SCHEDULE.write(connection, rows.schedule)
     collect_results(connection, rows)
     close_waits(connection, rows)
     moved = {partition: offset for partition, offset in reached.items() if offset != found[partition]}

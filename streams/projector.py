@@ -7,7 +7,9 @@ projector waits; it skips only what can never be written, and says so.
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from threading import Event as StopEvent
 from typing import Final, TypeAlias
 
@@ -53,7 +55,7 @@ class Projector:
     """One member of the group ``webhook-projector``.
 
     ``epoch`` is the identity of the log (R20). ``on_written`` is called after each commit with the positions reached,
-    in the projector's thread.
+    in a thread of the projector.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Projector:
         self._on_written = on_written
         self._failure: Exception | None = None
         self._stop = StopEvent()
-        self._reached: Positions = {}
+        self._reached: SimpleQueue[Positions] = SimpleQueue()
         self._committed_at = 0.0
 
     @property
@@ -97,12 +99,25 @@ class Projector:
         )
         try:
             consumer.subscribe(self.topics, on_assign=self._assign)
-            while not stop.is_set():
-                self._project(self._receive(consumer))
-                self._commit(consumer)
+            with ThreadPoolExecutor(1, "projector-writer") as writer:
+                self._follow(consumer, writer)
             self._commit(consumer, at_once=True)
         finally:
             consumer.close()
+
+    def _follow(self, consumer: Consumer, writer: ThreadPoolExecutor) -> None:
+        """Read and decode a batch while the database takes the one before it; never more than these two."""
+        writing: Future[None] | None = None
+        while not self._stop.is_set():
+            records = [self._read(message) for message in self._receive(consumer) if not self._is_error(message)]
+            if writing is not None and (records or writing.done()):
+                writing.result()
+                writing = None
+            if records:
+                writing = writer.submit(self._write, records)
+            self._commit(consumer)
+        if writing is not None:
+            writing.result()
 
     def _receive(self, consumer: Consumer) -> list[Message]:
         """The next records: as soon as there is one, with all that have arrived beside it."""
@@ -115,7 +130,6 @@ class Projector:
 
     def _assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         """Read on from the positions in the database; an exception here would be lost in the client, so it is kept."""
-        self._reached.clear()
         try:
             consumer.assign(self._seek(consumer, assigned) if assigned else [])
         except (PositionBeyondLog, KafkaException) as error:
@@ -140,10 +154,7 @@ class Projector:
         log.info("projector reads", partitions=len(sought))
         return sought
 
-    def _project(self, messages: Sequence[Message]) -> None:
-        records = [self._read(message) for message in messages if not self._is_error(message)]
-        if not records:
-            return
+    def _write(self, records: Sequence[LogRecord]) -> None:
         reached: Positions = {}
 
         def write_all() -> None:
@@ -155,9 +166,9 @@ class Projector:
         if not self._insist(write_all):
             return
         self.counts.projected += len(records)
+        self._reached.put(reached)
         if self._on_written is not None:
             self._on_written(reached)
-        self._reached |= reached
 
     def _write_singly(self, records: Sequence[LogRecord]) -> Positions:
         """After a batch with something in it that the database refuses: everything but that."""
@@ -235,11 +246,13 @@ class Projector:
     def _commit(self, consumer: Consumer, *, at_once: bool = False) -> None:
         """Tell the group how far it is, for those who look at its lag; nothing reads it back."""
         now = time.monotonic()
-        if not self._reached or (now - self._committed_at < _COMMIT_EVERY_S and not at_once):
+        if self._reached.empty() or (now - self._committed_at < _COMMIT_EVERY_S and not at_once):
             return
         self._committed_at = now
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self._reached.items()]
-        self._reached.clear()
+        reached: Positions = {}
+        while not self._reached.empty():
+            reached |= self._reached.get()
+        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in reached.items()]
         try:
             consumer.commit(offsets=offsets, asynchronous=not at_once)
         except KafkaException as error:
