@@ -11,8 +11,6 @@ from aiokafka.partitioner import murmur2
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.broker.connection import admin_config
-from streams.settings import Settings
 from topics.catalogue import MIB, Catalogue
 
 Committed: TypeAlias = Callable[[str], Mapping[int, int]]
@@ -118,8 +116,3 @@ def committed_offsets(admin: AdminClient, catalogue: Catalogue) -> Committed:
         return {each.partition: each.offset for each in answer.topic_partitions if each.offset >= 0}
 
     return read
-
-
-def embedded_budget(settings: Settings, catalogue: Catalogue) -> Budget:
-    """The budget of the embedded broker that ``settings`` point at; give the same one to every producer."""
-    return Budget(catalogue, committed_offsets(AdminClient(admin_config(settings)), catalogue))

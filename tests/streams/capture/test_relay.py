@@ -180,6 +180,24 @@ def test_another_log_is_not_searched(embedded_settings: Settings, catalogue: Cat
     assert len(published(embedded_settings, catalogue, catalogue.changes)) == 6
 
 
+def test_a_source_that_is_away_does_not_hold_up_another(
+    embedded_settings: Settings, catalogue: Catalogue, engine: Engine, tmp_path: Path
+) -> None:
+    other = create_database_engine(f"sqlite:///{tmp_path}/shop.db")
+    upgrade(other, ["outbox"])
+    away = create_database_engine("postgresql://nobody@127.0.0.1:1/none")
+    with engine.begin() as connection:
+        append(connection, [change_row(catalogue, "1", 1)])
+    with other.begin() as connection:
+        append(connection, [change_row(catalogue, "2", 1)])
+    with running(Relay(embedded_settings, catalogue, [away, engine, other], engine)):
+        eventually(lambda: waiting(engine) + waiting(other) == 0)
+    sent = {headers["outbox_id"] for _, headers, _ in published(embedded_settings, catalogue, catalogue.changes)}
+    assert sent == {"1-1", "2-1"}
+    other.dispose()
+    away.dispose()
+
+
 def test_two_relays_take_turns(embedded_settings: Settings, catalogue: Catalogue, engine: Engine) -> None:
     with engine.begin() as connection:
         append(connection, [change_row(catalogue, str(number), number) for number in range(200)])
