@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
+from aiokafka.partitioner import murmur2
+
 from handlers.tenants.configuration import TenantConfiguration
 from schemas.codec import decode, encode
 from schemas.errors import PipelineError, Undecodable
@@ -122,7 +124,7 @@ class Intake:
             ids = dict.fromkeys([*decided.accepted, *(each.event_id for each in accepted)])
             decisions.append(self._decision(record, matched_event(event, list(ids), _source(record), now)))
         dispatches = [
-            self._dispatch(record, each, options, now, f"{record.partition}|{offset}".encode())
+            self._dispatch(record, each, options, now, self._repeat_from(record, each, offset))
             for each, offset in decided.accepted.values()
         ]
         dispatches += [self._dispatch(record, each, options, now) for each in accepted]
@@ -169,6 +171,13 @@ class Intake:
         # R2: what was read from partition n is decided in partition n of .events, named explicitly.
         outgoing = Outgoing(self._catalogue.events, encode(event), key_of(event), headers, record.partition)
         return Decision(outgoing, event)
+
+    def _repeat_from(self, record: ConsumedRecord, accepted: TaskEvent, offset: int) -> bytes:
+        """From where a worker must look for the task's outcome: it lies in the partition of the task's key (R1)."""
+        topic = self._catalogue.specs[self._catalogue.topic(accepted.tier)]
+        number = (murmur2(key_of(accepted)) & 0x7FFFFFFF) % topic.partitions
+        # A source that was keyed otherwise lies in another partition, whose offsets say nothing about this one's.
+        return f"{number}|{offset if number == record.partition else 0}".encode()
 
     def _dispatch(
         self,

@@ -24,6 +24,7 @@ _log = structlog.get_logger(__name__)
 BATCH: Final = 500
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
+_LONGEST_STOP_S: Final = 10.0
 
 Read: TypeAlias = tuple[ConsumedRecord, ModelChanged | WebhookRequested | Undecodable]
 Configuration: TypeAlias = TenantConfiguration | PipelineError
@@ -65,7 +66,7 @@ class IntakeProcessor:
         self._on_crash = on_crash
         self._waiting_per_partition = waiting_per_partition
         self._partitions: dict[AssignedPartition, _Partition] = {}
-        self._without_tenants = 0
+        self._hindered = 0
 
     async def start(self) -> None:
         """See ``RecordProcessor``."""
@@ -89,8 +90,8 @@ class IntakeProcessor:
         return all(state.running is None and not state.waiting for state in self._partitions.values())
 
     def is_excused(self) -> bool:
-        """See ``RecordProcessor``: nothing can be decided while the tenants' database is away."""
-        return self._without_tenants > 0
+        """See ``RecordProcessor``: the tenants' database is away, or the brokers have not answered or have no room."""
+        return self._hindered > 0
 
     async def hand_over(self, partitions: Sequence[AssignedPartition], grace_s: float) -> None:
         """See ``RecordProcessor``. No claims are needed: the next owner finds what was decided and goes on from it."""
@@ -109,7 +110,9 @@ class IntakeProcessor:
         """See ``RecordProcessor``."""
         running = [state.running for state in self._partitions.values() if state.running is not None]
         if running:
-            await asyncio.wait(running)
+            _, unfinished = await asyncio.wait(running, timeout=_LONGEST_STOP_S)
+            for task in unfinished:
+                task.cancel()
         await self._publisher.stop()
 
     async def _work(self, partition: AssignedPartition, state: _Partition) -> None:
@@ -148,7 +151,13 @@ class IntakeProcessor:
 
     async def _publish(self, partition: AssignedPartition, records: Sequence[Outgoing]) -> Sequence[int] | None:
         """``None`` where the partition is closed: its next owner reads the ledger and goes on from there (R5, R9)."""
-        return None if partition.closed else await self._publisher.publish(records)
+        if partition.closed:
+            return None
+        self._hindered += 1
+        try:
+            return await self._publisher.publish(records)
+        finally:
+            self._hindered -= 1
 
     async def _configurations(
         self, partition: AssignedPartition, read: Sequence[Read]
@@ -165,11 +174,11 @@ class IntakeProcessor:
             except TenantsUnavailable as error:
                 # Not an unknown tenant: nobody can say whether it exists.
                 _log.warning("tenants cannot be looked up; intake waits", error=str(error), retry_in_s=pause_s)
-            self._without_tenants += 1
+            self._hindered += 1
             try:
                 await asyncio.sleep(pause_s)
             finally:
-                self._without_tenants -= 1
+                self._hindered -= 1
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return None if missing else found
 

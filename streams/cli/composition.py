@@ -20,6 +20,7 @@ from streams.agents.intake_processor import IntakeProcessor
 from streams.agents.producer import WriterPublisher
 from streams.agents.tier import TierProcessor
 from streams.background import OnCrash
+from streams.capture.budget import Budget
 from streams.database import create_database_engine
 from streams.engine.app import WorkerApp, create_worker_app
 from streams.engine.outcomes import OutcomeWriter
@@ -109,10 +110,13 @@ def check_topics(admin: AdminClient, settings: Settings) -> None:
             )
 
 
-def make_intake(system: System, on_crash: OnCrash = end_process) -> WorkerApp:
-    """The app of intake, for ``run_workers``. Call it where the event loop runs."""
+def make_intake(system: System, on_crash: OnCrash = end_process, budget: Budget | None = None) -> WorkerApp:
+    """The app of intake, for ``run_workers``. Call it where the event loop runs.
+
+    ``budget`` is the embedded broker's room (R21), the same one for every producer of the process.
+    """
     settings, catalogue = system.settings, system.catalogue
-    publisher = WriterPublisher(OutcomeWriter(settings, on_crash))
+    publisher = WriterPublisher(OutcomeWriter(settings, on_crash), budget, catalogue.tier_by_topic)
     processor = IntakeProcessor(Intake(catalogue), publisher, system.tenants, on_crash, settings.waiting_per_partition)
     return create_worker_app(INTAKE_GROUP, [catalogue.changes, catalogue.requests], settings, processor, on_crash)
 

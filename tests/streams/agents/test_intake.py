@@ -13,6 +13,8 @@ from tests.streams.agents.support import AT, CATALOGUE, NOW, ORDERS, Record, cha
 from topics.health import HealthSnapshot, TierHealth
 
 SETTINGS = configuration(ORDERS)
+PARTITION = 9
+"""Where the key of ``request()`` belongs, as Kafka's own default partitioner says."""
 
 
 def planned(event: object, decided: Decided = NOTHING_DECIDED, **values: object) -> Plan:
@@ -73,12 +75,21 @@ def test_redelivery_reuses_the_recorded_tier_and_says_from_where_to_look() -> No
     accepted = decode_as(TaskEvent, first.decisions[0].record.value)
     accepted.tier = "webhook-low"  # as if routed by rules that hold no longer
 
-    again = planned(request(priority=9), Decided({accepted.event_id: (accepted, 41)}))
+    again = planned(request(priority=9), Decided({accepted.event_id: (accepted, 41)}), partition=PARTITION)
 
     assert not again.decisions
     [dispatch] = again.dispatches
     assert dispatch.topic == CATALOGUE.topic("webhook-low")
-    assert find_header(dispatch.headers, "repeat_from") == b"3|41"
+    assert find_header(dispatch.headers, "repeat_from") == f"{PARTITION}|41".encode()
+
+
+def test_a_source_keyed_otherwise_makes_the_worker_look_through_the_whole_partition_of_the_task() -> None:
+    accepted = decode_as(TaskEvent, planned(request()).decisions[0].record.value)
+    elsewhere = (PARTITION + 1) % CATALOGUE.specs[CATALOGUE.requests].partitions
+
+    [dispatch] = planned(request(), Decided({accepted.event_id: (accepted, 41)}), partition=elsewhere).dispatches
+
+    assert find_header(dispatch.headers, "repeat_from") == f"{PARTITION}|0".encode()
 
 
 def test_a_match_cut_short_is_completed_with_the_same_ids() -> None:
