@@ -12,11 +12,12 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, RowMapping, delete, exists, insert, select, tuple_, update
 
-from projections.tables import WEBHOOK_CHANGES, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
+from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_CHANGES, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
 from schemas.codec import decode_as, encode
 from schemas.events import TaskId, TaskReady, WebhookRequested, from_datetime
 from schemas.kinds import KINDS
 from streams.capture.outbox import OUTBOX
+from streams.engine.decide import TRIES_BEFORE
 from topics.catalogue import Catalogue
 from topics.keys import partition_key
 
@@ -109,14 +110,25 @@ def _reschedule(connection: Connection, catalogue: Catalogue, events: Sequence[R
             select(OUTBOX.c.record_id, OUTBOX.c.payload).where(_IS_REQUEST, OUTBOX.c.record_id.in_(ids))
         )
     }
+    exhausted = {
+        (row.event_id, row.run, row.step): row.attempt
+        for row in connection.execute(
+            select(WEBHOOK_ATTEMPTS).where(WEBHOOK_ATTEMPTS.c.event_id.in_(ids), WEBHOOK_ATTEMPTS.c.kind == "failed")
+        )
+    }
     fresh: list[dict[str, Any]] = []
     undispatched: list[str] = []
     for event in events:
         task_id = _next_task(event)
         wait = known.get(task_id)
         if wait is None:
-            request = requests.get(event["event_id"])
-            fresh.append(_wait(event, task_id, request.options if request else {}, catalogue, now))
+            request = requests.get(task_id.event_id)
+            options = dict(request.options) if request else {}
+            before = exhausted.get(task_id[:3])
+            if before is not None:
+                # The failed tier counts its own tries from there (R10).
+                options[TRIES_BEFORE] = str(before)
+            fresh.append(_wait(event, task_id, options, catalogue, now))
         elif wait.closed_at is None and wait.dispatched_at is not None:
             undispatched.append(wait.schedule_id)
     if fresh:
@@ -165,7 +177,7 @@ def _wait(
         model_id=event["model_id"],
         settings_entry=event["settings_entry"],
         results=[orjson.dumps(each).decode() for each in results],
-        options=dict(options),
+        options=options,
         failover_from=event["failover_from"],
     )
     return {

@@ -7,12 +7,13 @@ import pytest
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from projections.migrate import upgrade
-from projections.tables import WEBHOOK_CHANGES, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
+from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_CHANGES, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
 from schemas.codec import decode_as, encode
 from schemas.events import TaskReady, WebhookRequested, from_datetime, now_micros
 from schemas.kinds import KINDS
 from streams.capture.outbox import OUTBOX, OutboxRow, append
 from streams.database import create_database_engine
+from streams.engine.decide import TRIES_BEFORE
 from streams.recovery import Recovery, forget_finished, recover
 from tests.streams.capture.relay_support import change_row
 from topics.catalogue import build_catalogue
@@ -145,10 +146,15 @@ def test_retries_and_delays_keep_their_time(engine: Engine) -> None:
         retry = event("retry", "failed", attempt=3, next_topic=failed, next_step=0, next_attempt=4, next_due_at=LATER)
         connection.execute(insert(WEBHOOK_EVENTS), [retry])
         connection.execute(insert(WEBHOOK_EVENTS), [event("delayed", "accepted", delay_s=60)])
+        attempt = {name: retry[name] for name in ("event_id", "accepted_at", "run", "step", "attempt", "kind")}
+        attempt |= {"tenant_id": "1", "kind_rank": 8, "recorded_at": NOW}
+        connection.execute(insert(WEBHOOK_ATTEMPTS), [attempt])
         recover(connection, CATALOGUE)
         delayed, again = waits(connection)
     assert (delayed.event_id, delayed.due_at) == ("delayed", NOW + datetime.timedelta(seconds=60))
     assert (again.tier, again.target_topic, again.due_at, again.attempt) == ("webhook-failed", failed, LATER, 4)
+    # The failed tier has its own five tries after the three.
+    assert decode_as(TaskReady, again.task).options == {TRIES_BEFORE: "3"}
 
 
 @pytest.mark.parametrize(
