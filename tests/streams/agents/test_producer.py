@@ -38,7 +38,7 @@ async def test_offsets_come_back_and_a_full_tier_makes_records_wait(embedded_set
         waiting = asyncio.create_task(publisher.publish(too_many))
         await eventually_async(lambda: len(asked) >= 2)
         assert not waiting.done()
-        read[budget.partition(tier, b"k")] = 1
+        read[budget.partition(tier, b"k")] = 2
         assert await asyncio.wait_for(waiting, 20) == [0, 1, 2]
     finally:
         await publisher.stop()
