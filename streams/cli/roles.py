@@ -26,6 +26,7 @@ from streams.cli.composition import (
     make_tier,
     open_database,
     open_system,
+    use_registry_ids,
 )
 from streams.cli.reader import HistoryReader
 from streams.database import check_migrations, create_database_engine
@@ -70,6 +71,7 @@ def intake() -> None:
 def relay() -> None:
     """Publish the outbox and what is due of the schedule; of several relays one publishes, the others stand by."""
     settings = _prepare("webhook relay")
+    use_registry_ids(settings)
     engine = _migrated(open_database(settings))
     others = [create_database_engine(url.get_secret_value()) for url in settings.outbox_database_urls]
     sources = [engine, *(_migrated(each, "outbox") for each in others)]
@@ -82,6 +84,7 @@ def relay() -> None:
 def project() -> None:
     """Fold the log into the history that `webhook events` and the views show."""
     settings = _prepare("webhook project")
+    use_registry_ids(settings)
     engine = _migrated(open_database(settings))
     catalogue = settings.catalogue()
     Projector(settings, catalogue, engine, log_epoch(settings, catalogue.events)).run(_stop_at_signal())
