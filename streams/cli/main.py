@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from streams.cli.demo import demo
 from streams.cli.events import events
 from streams.cli.fakes import fakes_app
 from streams.cli.local import local_app
@@ -19,6 +20,7 @@ from streams.cli.tenants import tenants_app, tokens_app
 from streams.cli.topics import topics_app
 from streams.cli.trigger import HELP as TRIGGER_HELP
 from streams.cli.trigger import trigger
+from streams.cli.up import up
 from streams.errors import SetupError
 
 EXIT_CODES = "Exit codes: 0 done, 1 failed or not in time, 2 wrong use or set-up, 130 interrupted."
@@ -55,6 +57,8 @@ def _options(
     """Options before the subcommand."""
 
 
+app.command("demo")(demo)
+app.command("up")(up)
 app.command("trigger", help=TRIGGER_HELP)(trigger)
 app.command("events")(events)
 app.command("migrate")(migrate)
