@@ -1,9 +1,9 @@
 """How far the log has been projected, kept in the same transaction as the rows it was projected into (R19, R20)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from projections.records import Positions
@@ -58,15 +58,14 @@ def claim(connection: Connection, epoch: str, partitions: Iterable[tuple[str, in
     return {each: 0 if known != epoch else offset for each, (known, offset) in found.items()}
 
 
-def store(connection: Connection, positions: Mapping[tuple[str, int], int]) -> None:
+def store(connection: Connection, epoch: str, positions: Mapping[tuple[str, int], int]) -> None:
     """Move positions on. They must have been locked in this transaction."""
-    now = datetime.now(UTC)
-    connection.execute(
-        _TABLE.update()
-        .where(_is("projection", "topic", "partition"))
-        .values(next_offset=bindparam("reached"), updated_at=bindparam("now")),
-        [{**_named(each), "reached": offset, "now": now} for each, offset in sorted(positions.items())],
+    insert = _insert(connection)(_TABLE).values(_rows(positions, epoch))
+    moved = insert.on_conflict_do_update(
+        index_elements=list(_TABLE.primary_key),
+        set_={"next_offset": insert.excluded.next_offset, "updated_at": insert.excluded.updated_at},
     )
+    connection.execute(moved)
 
 
 def read(connection: Connection, epoch: str | None = None) -> Positions:
@@ -96,13 +95,24 @@ def _locked(connection: Connection, wanted: list[tuple[str, int]]) -> dict[tuple
 
 
 def _create(connection: Connection, epoch: str, partitions: list[tuple[str, int]]) -> None:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    rows = _rows(dict.fromkeys(partitions, 0), epoch)
+    connection.execute(_insert(connection)(_TABLE).values(rows).on_conflict_do_nothing())
+
+
+def _insert(connection: Connection) -> Callable[[Table], postgresql.Insert | sqlite.Insert]:
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+
+
+def _rows(positions: Mapping[tuple[str, int], int], epoch: str) -> list[dict[str, object]]:
     now = datetime.now(UTC)
-    connection.execute(
-        insert(_TABLE).on_conflict_do_nothing(),
-        [
-            {"projection": PROJECTION, "topic": topic, "partition": partition, "epoch": epoch, "next_offset": 0}
-            | {"updated_at": now}
-            for topic, partition in partitions
-        ],
-    )
+    return [
+        {
+            "projection": PROJECTION,
+            "topic": topic,
+            "partition": partition,
+            "epoch": epoch,
+            "next_offset": offset,
+            "updated_at": now,
+        }
+        for (topic, partition), offset in sorted(positions.items())
+    ]

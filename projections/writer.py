@@ -55,7 +55,7 @@ def write_batch(connection: Connection, records: Sequence[LogRecord], epoch: str
     close_waits(connection, rows)
     moved = {partition: offset for partition, offset in reached.items() if offset != found[partition]}
     if moved:
-        positions.store(connection, moved)
+        positions.store(connection, epoch, moved)
     return reached
 
 
