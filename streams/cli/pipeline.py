@@ -85,22 +85,18 @@ async def running_pipeline(settings: Settings, engine: Engine, epoch: str, embed
         apps = [make_intake(system, crashed), *(make_tier(system, tier, http, crashed) for tier in TIERS)]
         services = Services(engine, service, pipeline.tokens, HistoryReader(engine))
         listening: asyncio.Future[str] = loop.create_future()
-        tasks = [
-            run_in_background("workers", run_workers(apps, stop), crashed),
-            run_in_background("serve", serve(settings, services, stop, listening.set_result), crashed),
-        ]
+        door = asyncio.create_task(serve(settings, services, stop, listening.set_result), name="serve")
+        workers = run_in_background("workers", run_workers(apps, stop), crashed)
         try:
-            tasks[1].add_done_callback(lambda _: listening.cancel())
-            try:
-                await listening
-            except asyncio.CancelledError:
-                await tasks[1]
-                raise
+            # A door that cannot open raises what a person can act on, so it is awaited and not watched.
+            await asyncio.wait([listening, door], return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var]
+            if not listening.done():
+                await door
             pipeline.url = listening.result()
             yield pipeline
         finally:
             stop.set()
-            await asyncio.wait(tasks)
+            await asyncio.wait([door, workers])
             halt.set()
             for thread in threads:
                 await asyncio.to_thread(thread.join, _END_S)
