@@ -7,6 +7,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
+from streams.broker.runtime import is_embedded
 from streams.errors import SetupError
 from streams.settings import Settings
 
@@ -14,6 +15,8 @@ _ANSWER_S: Final = 5.0
 
 _WARNINGS: Final = 4
 """Syslog level of librdkafka's own lines on stderr: connections that come and go are none of the user's business."""
+
+_SILENT: Final = 0
 
 PARTITIONER: Final = "murmur2_random"
 """The Java clients' partitioner, so that every producer puts a key into the same partition (DESIGN §4)."""
@@ -64,7 +67,7 @@ def admin_config(settings: Settings) -> dict[str, Any]:
 
 def admin_client(settings: Settings) -> AdminClient:
     """An admin client of brokers that answer. Raises ``SetupError`` where none does within five seconds."""
-    admin = AdminClient({**admin_config(settings), "log_level": 0})
+    admin = AdminClient({**admin_config(settings), "log_level": _SILENT})
     try:
         admin.list_topics(timeout=_ANSWER_S)
     except KafkaException as error:
@@ -103,7 +106,8 @@ def _client(settings: Settings) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap.servers": bootstrap_servers(settings),
         "security.protocol": settings.kafka_security_protocol,
-        "log_level": _WARNINGS,
+        # The embedded broker ends before its clients, which then complain on standard error.
+        "log_level": _SILENT if is_embedded(settings) else _WARNINGS,
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         password = settings.kafka_sasl_password

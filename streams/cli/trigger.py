@@ -55,7 +55,7 @@ class _Progress:
         return self.event is not None and KINDS[self.event.kind].final
 
 
-def trigger(  # noqa: PLR0913 - each is an option of the command line
+def trigger(
     endpoint: Annotated[str, typer.Argument(help="The endpoint as configured, for example webhook/order.")],
     tenant: Annotated[str, typer.Option(help="The tenant: its id or one of its hostnames.")],
     payload: Annotated[str, typer.Option(help="A JSON object, or @FILE, or @- for standard input.")] = "{}",

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -29,6 +30,9 @@ _WATCH_S: Final = 1.0
 
 class WorkerApp(faust.App):  # type: ignore[misc]
     """One consumer group. Made by ``create_worker_app``, run by ``run_workers``."""
+
+    # Else its life is told, line by line, under this module's name.
+    logger = logging.getLogger("faust")
 
     settings: Settings
     assigned: Assignment

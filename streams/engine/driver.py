@@ -5,6 +5,7 @@ and what happens at a revocation is decided here.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
@@ -34,6 +35,8 @@ _COMMIT_PAUSE_S: Final = 0.2
 
 class BatchConsumerThread(base.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread of the aiokafka consumer: commits with metadata, reads commits with metadata."""
+
+    logger = logging.getLogger("faust")
 
     def _create_worker_consumer(self, transport: Any = None) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -109,6 +112,8 @@ class BatchConsumerThread(base.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 class BatchConsumer(base.Consumer):  # type: ignore[misc]
     """Yields one Faust message for each partition's part of a fetch; its value is a ``Batch``."""
+
+    logger = logging.getLogger("faust")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
