@@ -1,0 +1,93 @@
+"""One measurement of ``tests.bench.engine`` in a process of its own; prints one line of JSON."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import orjson
+
+from handlers.results import Completed, Result
+from schemas.events import TaskReady
+from streams.agents.tier import TierProcessor
+from streams.engine.app import create_worker_app, run_workers
+from streams.engine.outcomes import OutcomeWriter
+from streams.engine.watchdog import end_process
+from streams.settings import Settings
+from tests.bench.engine import raw_loop
+from tests.streams.engine.workload import TIER, FunctionExecutions
+
+
+def resident_mib() -> float:
+    """Resident memory of this process now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
+
+
+async def run_engine(settings: Settings, count: int, latency_s: float) -> dict[str, float]:
+    """Carry out ``count`` records in a new group; until the last is finished, which follows its acknowledgement."""
+    marks: list[float] = []
+
+    async def work(task: TaskReady) -> Result:
+        if not marks:
+            marks.append(time.monotonic())
+        payload = orjson.loads(task.payload)
+        if latency_s:
+            await asyncio.sleep(latency_s)
+        return Completed({"ok": bool(payload)})
+
+    stopping = asyncio.Event()
+    group = f"bench-{uuid.uuid4().hex[:8]}"
+    catalogue = settings.catalogue()
+    writer = OutcomeWriter(settings, end_process)
+    processor = TierProcessor(TIER, settings, FunctionExecutions(work), writer, end_process)
+    app = create_worker_app(group, [catalogue.topic(TIER), catalogue.steps(TIER)], settings, processor)
+    running = asyncio.create_task(run_workers([app], stopping))
+    while app.assigned.finished < count:
+        await asyncio.sleep(0.01)
+    rate = count / (time.monotonic() - marks[0])
+    stopping.set()
+    await running
+    return {"rate": rate, "rss_mib": resident_mib()}
+
+
+async def hold_backlog(settings: Settings) -> dict[str, float]:
+    """Memory of a worker all of whose handlers hang while everything else waits."""
+
+    async def work(task: TaskReady) -> Result:
+        await asyncio.sleep(3600)
+        return Completed({})
+
+    catalogue = settings.catalogue()
+    writer = OutcomeWriter(settings, end_process)
+    processor = TierProcessor(TIER, settings, FunctionExecutions(work, timeout_s=3600), writer, end_process)
+    group = f"bench-{uuid.uuid4().hex[:8]}"
+    app = create_worker_app(group, [catalogue.topic(TIER), catalogue.steps(TIER)], settings, processor)
+    running = asyncio.create_task(run_workers([app], asyncio.Event()))
+    held, steady = -1, 0
+    while steady < 20:
+        await asyncio.sleep(0.1)
+        steady = steady + 1 if processor.waiting == held and held > 0 else 0
+        held = processor.waiting
+        assert not running.done()
+    return {"rss_mib": resident_mib(), "held": processor.waiting, "running": processor.running}
+
+
+def main(what: str, settings: Settings, count: int, latency_s: float) -> dict[str, float]:
+    """Run what is asked for."""
+    if what == "raw":
+        return {"rate": raw_loop(settings, count)}
+    if what == "engine":
+        return asyncio.run(run_engine(settings, count, latency_s))
+    return asyncio.run(hold_backlog(settings))
+
+
+if __name__ == "__main__":
+    print(
+        json.dumps(main(sys.argv[1], Settings.model_validate_json(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
+    )
+    sys.stdout.flush()
+    # A worker with an hour of handlers under way has nothing to wait for here.
+    os._exit(0)
