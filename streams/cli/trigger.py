@@ -159,9 +159,15 @@ def _show_progress(progress: _Progress, timeout_s: float, as_json: bool) -> None
         return
     for name, value in shown.items():
         if value is not None:
-            say(f"{name.removesuffix('_ms'):10} {f'{value:.0f} ms' if name.endswith('_ms') else value}")
+            say(f"{name.removesuffix('_ms'):10} {_text(name, value)}")
     if not progress.is_final:
         note(f"It has not ended within {timeout_s:g} s; `webhook events` shows it later.")
+
+
+def _text(name: str, value: object) -> str:
+    if name.endswith("_ms"):
+        return f"{value:.0f} ms"
+    return orjson.dumps(value).decode() if isinstance(value, dict) else str(value)
 
 
 def _as_rows(progress: _Progress) -> dict[str, Any]:
@@ -182,6 +188,6 @@ def _as_rows(progress: _Progress) -> dict[str, Any]:
         "attempts": event.attempts,
         "duration_ms": event.duration_ms,
         "total_ms": total_ms,
-        "result": event.result,
+        "result": None if event.result is None else orjson.loads(event.result),
         "error": event.error,
     }

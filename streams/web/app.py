@@ -1,6 +1,7 @@
 """The HTTP door: triggers, events, health, and the schema registry's read side."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -88,8 +89,9 @@ async def serve(
         try:
             await site.start()
         except OSError as error:
+            reason = os.strerror(error.errno or 0)
             raise SetupError(
-                f"The address {settings.http_host}:{settings.http_port} cannot be listened on: {error.strerror}.",
+                f"The address {settings.http_host}:{settings.http_port} cannot be listened on: {reason}.",
                 "Stop what listens there, or set WEBHOOK_HTTP_PORT (0 takes a free port).",
             ) from error
         host, port = runner.addresses[0][:2]
