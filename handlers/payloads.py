@@ -5,8 +5,10 @@ from typing import Final, Literal, TypeAlias
 
 import orjson
 
-PAYLOAD_LIMIT_BYTES: Final = 256 * 1024
-JSON_DEPTH: Final = 32
+from schemas.limits import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES
+
+PAYLOAD_LIMIT_BYTES: Final = MAX_PAYLOAD_BYTES
+JSON_DEPTH: Final = MAX_JSON_DEPTH
 LONGEST_DELAY_S: Final = 365 * 24 * 3600
 """Longest delay of an event, seconds: less than half of what the schedule's topic keeps (R11)."""
 

@@ -20,9 +20,7 @@ from handlers.resolution import resolve
 from handlers.results import Completed, Rejected, Result
 from handlers.tenants.configuration import parse_configuration
 from schemas.errors import Permanent, Retryable
-
-RESULT_LIMIT_BYTES = 48 * 1024
-"""Largest result of a step, as JSON (R3)."""
+from schemas.limits import MAX_STEP_RESULT_BYTES
 
 
 class PluginContract:
@@ -105,7 +103,7 @@ class HandlerContract:
                 assert isinstance(first, Completed)
                 assert first == second
                 assert isinstance(first.result, dict)
-                assert len(orjson.dumps(first.result)) <= RESULT_LIMIT_BYTES
+                assert len(orjson.dumps(first.result)) <= MAX_STEP_RESULT_BYTES
                 assert bench.effects() == 1
                 await self._call(bench, key="another")
                 assert bench.effects() == 2

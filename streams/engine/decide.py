@@ -9,10 +9,10 @@ import orjson
 from handlers.results import Completed, Rejected
 from schemas.errors import Permanent, Retryable, Unknown
 from schemas.events import Micros, TaskReady
+from schemas.limits import MAX_STEP_RESULT_BYTES
 from topics.catalogue import Catalogue
 from topics.tiers import FAILED, Tier
 
-RESULT_BYTES: Final = 48 * 1024
 STEP_BACKOFF_S: Final = 30.0
 BACKOFF_S: Final = 300.0
 LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
@@ -129,8 +129,8 @@ def _completed(task: TaskReady, result: object, tier: Tier, policy: StepPolicy, 
     except orjson.JSONEncodeError as error:
         text = f"the handler's result cannot be written as JSON: {error}"
         return Decision("failed_permanently", error=text, error_code="result_not_json")
-    if len(encoded) > RESULT_BYTES:
-        text = f"the handler's result has {len(encoded)} bytes; at most {RESULT_BYTES} are kept, so return a summary"
+    if len(encoded) > MAX_STEP_RESULT_BYTES:
+        text = f"the handler's result has {len(encoded)} bytes; at most {MAX_STEP_RESULT_BYTES} are kept, so return a summary"
         return Decision("failed_permanently", error=text, error_code="result_too_large")
     text = encoded.decode()
     if task.step + 1 >= policy.step_count:
