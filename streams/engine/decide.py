@@ -130,7 +130,7 @@ def _completed(task: TaskReady, result: object, tier: Tier, policy: StepPolicy, 
         text = f"the handler's result cannot be written as JSON: {error}"
         return Decision("failed_permanently", error=text, error_code="result_not_json")
     if len(encoded) > MAX_STEP_RESULT_BYTES:
-        text = f"the handler's result has {len(encoded)} bytes; at most {MAX_STEP_RESULT_BYTES} are kept, so return a summary"
+        text = f"the result has {len(encoded)} bytes; at most {MAX_STEP_RESULT_BYTES} are kept, return a summary"
         return Decision("failed_permanently", error=text, error_code="result_too_large")
     text = encoded.decode()
     if task.step + 1 >= policy.step_count:
