@@ -65,7 +65,7 @@ def close_waits(connection: Connection, rows: Rows) -> None:
     """Set ``closed_at`` of every wait that this batch, or what was there before it, put an end to."""
     events, attempts, waits = WEBHOOK_EVENTS, WEBHOOK_ATTEMPTS, WEBHOOK_SCHEDULE
     touched = {wait.event_id for wait in rows.schedule.values() if wait.event_id is not None}
-    touched.update(event.event_id for event in rows.events.values() if event.kind != "accepted")
+    touched.update(event.event_id for event in rows.events.values() if event.kind != "accepted" or event.run > 1)
     query = (
         select(
             waits.c.schedule_id,

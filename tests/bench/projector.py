@@ -34,7 +34,7 @@ from streams.projector import Projector
 from streams.settings import Settings
 from topics.catalogue import Catalogue
 
-ROUNDS = 1
+ROUNDS = 3
 EVENTS_IN_LOG = 40_000
 IN_FLIGHT = 500
 PAYLOAD = '{"order":{"id":4711,"lines":[{"sku":"A4-135g","quantity":500,"options":{"lamination":"matt"}}]},"note":"x"}'

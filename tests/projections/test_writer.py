@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 from projections import positions
 from projections.fold import fold
 from projections.positions import EpochChanged
-from projections.records import Fact, LogRecord
+from projections.records import Dispatched, Fact, LogRecord, Scheduled
 from projections.writer import write, write_batch
+from schemas.events import TaskEvent
 from tests.projections.stored import stored_rows
 from tests.projections.stories import life, shuffled
 from tests.projections.test_fold import ACCEPTED, KEY, outcome
@@ -33,6 +34,17 @@ def test_tables_equal_the_fold_for_any_order_and_any_batches(engine: Engine, see
         size = random.choice((1, 3, 10, 50))
         write(engine, log[:size], EPOCH)
         log = log[size:]
+    with engine.connect() as connection:
+        assert stored_rows(connection) == fold(facts)
+
+
+@pytest.mark.parametrize("topics", [(Scheduled, TaskEvent, Dispatched), (TaskEvent, Dispatched, Scheduled)])
+def test_tables_equal_the_fold_where_one_topic_is_far_ahead(engine: Engine, topics: tuple[type[Fact], ...]) -> None:
+    random = Random(2)
+    facts = [fact for _ in range(80) for fact in life(random)]
+    log = records(sorted(facts, key=lambda fact: topics.index(type(fact))))
+    for start in range(0, len(log), 50):
+        write(engine, log[start : start + 50], EPOCH)
     with engine.connect() as connection:
         assert stored_rows(connection) == fold(facts)
 
