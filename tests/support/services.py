@@ -83,7 +83,7 @@ def fresh_database(directory: Path) -> Iterator[str]:
 @contextmanager
 def created_topics(bootstrap_servers: str, catalogue: Catalogue) -> Iterator[None]:
     """All topics of a catalogue on a real broker, deleted afterwards."""
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 4})
     provision.apply(admin, catalogue)
     try:
         yield
