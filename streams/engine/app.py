@@ -59,6 +59,9 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         run_in_background(f"{self.conf.id}-loop-watch", self._watch.run, self.on_crash_call)
         self._watcher = run_in_background(f"{self.conf.id}-watchdog", self._watch_over(), self.on_crash_call)
 
+    def _create_directories(self) -> None:
+        """None: without tables Faust would have nothing to keep in them."""
+
     async def drain(self) -> None:
         """After the group was left: let the processor end, then stop reading the ledger. Done once."""
         if self._drained:
@@ -131,7 +134,6 @@ def create_worker_app(
         stream_wait_empty=True,
         # 1 makes Faust's own assignor keep partition n of a tier and of its steps on one worker (DESIGN §5, item 10).
         table_standby_replicas=1,
-        datadir=str(settings.data_dir / "faust"),
     )
     names = frozenset(topics)
     tail = LedgerTail(settings, group, names, on_crash)

@@ -46,6 +46,8 @@ async def run_engine(settings: Settings, count: int, latency_s: float) -> dict[s
     app = create_worker_app(group, [catalogue.topic(TIER), catalogue.steps(TIER)], settings, processor)
     running = asyncio.create_task(run_workers([app], stopping))
     while app.assigned.finished < count:
+        if running.done():
+            raise RuntimeError("the worker ended") from running.exception()
         await asyncio.sleep(0.01)
     rate = count / (time.monotonic() - marks[0])
     stopping.set()
@@ -71,7 +73,8 @@ async def hold_backlog(settings: Settings) -> dict[str, float]:
         await asyncio.sleep(0.1)
         steady = steady + 1 if processor.waiting == held and held > 0 else 0
         held = processor.waiting
-        assert not running.done()
+        if running.done():
+            raise RuntimeError("the worker ended") from running.exception()
     return {"rss_mib": resident_mib(), "held": processor.waiting, "running": processor.running}
 
 
