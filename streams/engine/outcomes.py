@@ -71,9 +71,12 @@ class OutcomeWriter:
 
     async def stop(self) -> None:
         """Wait up to ten seconds for what is under way, then stop."""
-        await asyncio.get_running_loop().run_in_executor(None, self._producer.flush, 10)
+        undelivered = await asyncio.to_thread(self._producer.flush, 10)
         if self._poller is not None:
             self._poller.cancel()
+        if not undelivered:
+            # Closing would wait for ever for what cannot be delivered; open, it would go on looking for its brokers.
+            await asyncio.to_thread(self._producer.close)
 
     def poll(self) -> None:
         """Take the delivery reports that are there."""
