@@ -82,7 +82,7 @@ async def running_pipeline(settings: Settings, engine: Engine, epoch: str, embed
             run_in_background("projector", lambda: projector.run(halt), crashed),
             run_in_background("relay", lambda: relay.run(halt), crashed),
         ]
-        apps = [make_intake(system, crashed), *(make_tier(system, tier, http, crashed) for tier in TIERS)]
+        apps = [make_intake(system, crashed, budget), *(make_tier(system, tier, http, crashed) for tier in TIERS)]
         services = Services(engine, service, pipeline.tokens, HistoryReader(engine))
         listening: asyncio.Future[str] = loop.create_future()
         door = asyncio.create_task(serve(settings, services, stop, listening.set_result), name="serve")
