@@ -13,6 +13,7 @@ from handlers.results import Result
 from schemas.codec import decode_as
 from schemas.errors import Undecodable
 from schemas.events import TaskReady, now_micros
+from schemas.kinds import KINDS
 from streams.agents.executions import ExecutionLookup
 from streams.agents.tier_records import TierTask, continuation_record, outcome_event
 from streams.background import OnCrash, run_in_background
@@ -199,6 +200,9 @@ class TierProcessor:
 
     async def _settle(self, item: TierTask, outcome: LedgerEntry) -> None:
         """A task that has an outcome is not run again; its continuation is produced again and awaited (R1)."""
+        if KINDS[outcome.kind].final:
+            self._finish(item)
+            return
         event = await item.partition.ledger.read(outcome.offset)
         if event.next_topic is None or event.next_step is None or event.next_attempt is None:
             self._finish(item)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -135,25 +134,29 @@ def in_process(what: str, settings: Settings, count: int, latency_s: float = 0.0
     return found
 
 
-def pairs(measure_one: Callable[[], float], measure_other: Callable[[], float]) -> tuple[float, float, float]:
-    """Medians of both and of their ratio, each pair in turn."""
-    found = [(measure_one(), measure_other()) for _ in range(ROUNDS)]
-    return median(a for a, _ in found), median(b for _, b in found), median(a / b for a, b in found)
+def filled(bootstrap: str, count: int) -> Settings:
+    """An installation with ``count`` tasks waiting. None is done twice, so each run has its own."""
+    settings = bench_settings(bootstrap)
+    apply(admin_client(settings), settings.catalogue())
+    fill(settings, count)
+    return settings
+
+
+def pair(bootstrap: str) -> tuple[float, float]:
+    """Rates of the engine and of the raw loop on the same records, one after the other."""
+    settings = filled(bootstrap, RECORDS)
+    # The raw loop's outcomes carry no headers, so they mean nothing to the engine.
+    raw = in_process("raw", settings, RECORDS)["rate"]
+    return in_process("engine", settings, RECORDS)["rate"], raw
 
 
 def measure(bootstrap: str) -> dict[str, Any]:
     """The engine's figures on the Kafka at ``bootstrap``; rates in records a second, memory in MiB."""
-    settings = bench_settings(bootstrap)
-    apply(admin_client(settings), settings.catalogue())
-    fill(settings, RECORDS)
-    engine, raw, ratio = pairs(
-        lambda: in_process("engine", settings, RECORDS)["rate"], lambda: in_process("raw", settings, RECORDS)["rate"]
-    )
-    slow = in_process("engine", settings, SLOW_RECORDS, LATENCY_S)["rate"]
-    backlog = bench_settings(bootstrap)
-    apply(admin_client(backlog), backlog.catalogue())
-    fill(backlog, WAITING)
-    memory = in_process("backlog", backlog, WAITING)["rss_mib"]
+    found = [pair(bootstrap) for _ in range(ROUNDS)]
+    engine, raw = (median(each) for each in zip(*found, strict=True))
+    ratio = median(ours / bare for ours, bare in found)
+    slow = in_process("engine", filled(bootstrap, SLOW_RECORDS), SLOW_RECORDS, LATENCY_S)["rate"]
+    memory = in_process("backlog", filled(bootstrap, WAITING), WAITING)["rss_mib"]
     limit = WINDOW / LATENCY_S
     return {
         "engine_noop": {"engine": round(engine), "raw": round(raw), "ratio": round(ratio, 3)},
