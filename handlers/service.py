@@ -1,11 +1,8 @@
 """The seed's ``PluginService``: load a tenant's plugin, call it, trigger webhooks by hand."""
 
-import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
-from uuid import UUID
 
 from handlers.contract import HttpClient, PluginManager, PluginManifest
 from handlers.payloads import LONGEST_DELAY_S, PAYLOAD_LIMIT_BYTES, Refusal, Refused, payload_text
@@ -15,6 +12,7 @@ from handlers.tenants.current import current_tenant_id
 from handlers.tenants.repository import Tenant, TenantReader
 from schemas.errors import Permanent, Retryable
 from schemas.events import WebhookRequested, now_micros
+from schemas.identifiers import new_event_id
 from topics.keys import model_key_text
 
 _OPTIONS: Final = frozenset({"priority", "delay", "model_type", "model_id"})
@@ -173,7 +171,7 @@ class LoadedPlugin:
         if (request.model is None) != (request.model_id is None):
             raise Refused("bad_option", "model and model_id belong together: give both or neither")
         return WebhookRequested(
-            event_id=_new_event_id(),
+            event_id=new_event_id(),
             tenant_id=self.tenant.id,
             endpoint=endpoint,
             event_type=request.event_type,
@@ -249,10 +247,3 @@ def _whole(name: str, value: object, least: int, most: int) -> int | None:
         unit = " of seconds" if name == "delay" else ""
         raise Refused("bad_option", f"{name} must be a whole number{unit} from {least} to {most}, not {value!r:.80}")
     return value
-
-
-def _new_event_id() -> str:
-    """A UUIDv7: 48 bits of the present time in milliseconds, then random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) & ~(0b11 << 62) | 7 << 76 | 0b10 << 62
-    return str(UUID(int=value))

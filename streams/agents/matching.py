@@ -10,8 +10,8 @@ from handlers.payloads import LONGEST_DELAY_S
 from handlers.tenants.configuration import SettingsEntry, TenantConfiguration, bare_model_name
 from schemas.errors import PipelineError
 from schemas.events import Micros, ModelChanged, WebhookRequested
+from schemas.identifiers import derived_event_id
 from schemas.limits import MAX_PAYLOAD_BYTES, check_json_depth
-from streams.identifiers import derived_event_id
 from topics.keys import partition_key
 from topics.routing import priority_of
 

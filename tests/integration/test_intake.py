@@ -13,13 +13,13 @@ from handlers.tenants.repository import SqlTenantRepository
 from projections.migrate import upgrade
 from schemas.codec import decode_as, encode
 from schemas.events import DeadLetter, ModelChanged, TaskEvent, TaskReady, WebhookRequested, now_micros
+from schemas.identifiers import new_event_id
 from streams.agents.intake import GROUP
 from streams.broker.connection import consumer_config, producer_config
 from streams.cli.composition import System, make_intake, open_system
 from streams.database import create_database_engine
 from streams.engine.app import run_workers
 from streams.headers import find_header
-from streams.identifiers import new_event_id
 from streams.settings import Settings
 from tests.support.waiting import eventually_async
 from topics.catalogue import Catalogue

@@ -3,7 +3,7 @@
 import time
 from uuid import RFC_4122, UUID
 
-from streams.identifiers import derived_event_id, new_event_id
+from schemas.identifiers import derived_event_id, new_event_id
 
 AT = 1_790_000_000_123_456
 
