@@ -15,11 +15,11 @@ from projections.records import Dispatched, Fact, Scheduled
 from projections.tables import PROJECTION_POSITIONS
 from schemas.codec import decode_as, encode
 from schemas.events import TaskEvent, TaskScheduled, WebhookRequested, now_micros
+from schemas.identifiers import new_event_id
 from schemas.kinds import KINDS
 from streams.broker.connection import admin_client, consumer_config
 from streams.capture.outbox import OutboxRow, append
 from streams.headers import find_header
-from schemas.identifiers import new_event_id
 from streams.settings import Settings
 from topics.catalogue import Catalogue
 from topics.keys import partition_key
@@ -177,9 +177,9 @@ class Log:
         facts: list[Fact] = []
         try:
             while waiting:
-                messages = consumer.consume(_READ_AT_ONCE, _ANSWER_S)
-                assert messages, f"the log was not read to its end: {waiting}"
-                for message in messages:
+                first = consumer.poll(_ANSWER_S)
+                assert first is not None, f"the log was not read to its end: {waiting}"
+                for message in [first, *consumer.consume(_READ_AT_ONCE, timeout=0)]:
                     assert message.error() is None, message.error()
                     place = message.topic(), message.partition()
                     if message.offset() + 1 >= waiting.get(place, 0):
