@@ -24,7 +24,7 @@ from streams.engine.lanes import Lanes
 from streams.engine.ledger import is_outcome
 from streams.engine.outcomes import OutcomeWriter, dead_letter_of, fits
 from streams.engine.runners import Runners
-from streams.headers import find_header, task_identity
+from streams.headers import task_identity
 from streams.settings import Settings
 from topics.tiers import TIERS
 
@@ -145,6 +145,7 @@ class TierProcessor:
             return
         item.task = task
         item.identity = task_identity(task)
+        item.read_headers()
         if await self._is_known(item):
             return
         # The first await lies behind: a hand-over may have come in between, and nothing may start after it (R5).
@@ -176,23 +177,20 @@ class TierProcessor:
         for entry in entries:
             if outcome is None and is_outcome(entry):
                 outcome = entry
-        if outcome is None:
-            outcome = await self._found_by_search(item)
+        if outcome is None and item.repeat_from is not None:
+            outcome = await self._found_by_search(item, item.repeat_from)
         if outcome is not None:
             await self._settle(item, outcome)
             return True
-        claims = [entry for entry in entries if entry.kind in ("claimed", "released")]
+        claims = [entry for entry in entries if entry.kind in ("claimed", "released")] if entries else None
         if claims and claims[-1].parked_until > time.monotonic():
             self._park(item, claims[-1].parked_until)
             return True
         return False
 
-    async def _found_by_search(self, item: TierTask) -> LedgerEntry | None:
+    async def _found_by_search(self, item: TierTask, repeat_from: bytes) -> LedgerEntry | None:
         """For a continuation that was produced again: its outcome, which the ledger may have pruned (R1)."""
-        again = find_header(item.record.headers, "repeat_from")
-        if again is None:
-            return None
-        number, offset = again.decode().split("|")
+        number, offset = repeat_from.decode().split("|")
         if int(number) != item.partition.number:
             _log.warning("repeat_from names another partition", event_id=item.task.event_id, partition=number)
             return None
@@ -264,8 +262,7 @@ class TierProcessor:
             else:
                 self._writer.produce(outgoing, lambda _: self._finish(item))
 
-        traceparent = find_header(item.record.headers, "traceparent")
-        self._writer.record(event, item.source, item.record.key, delivered, traceparent=traceparent)
+        self._writer.record(event, item.source, item.record.key, delivered, traceparent=item.traceparent)
 
     def _give_up(self, item: TierTask, error: Undecodable) -> None:
         """A record that nobody can read goes to `.dead-letters`; the partition goes on (R3)."""

@@ -10,7 +10,7 @@ from streams.engine.decide import Continuation, Decision
 from streams.engine.guard import DeadlineSlot
 from streams.engine.lanes import LaneItem
 from streams.engine.outcomes import Outgoing, cut
-from streams.headers import find_header, record_headers, task_identity
+from streams.headers import record_headers, task_identity
 
 RECORD_OVERHEAD_BYTES: Final = 700
 """What a waiting record takes beside its key and value, in bytes."""
@@ -19,7 +19,18 @@ RECORD_OVERHEAD_BYTES: Final = 700
 class TierTask(LaneItem):
     """One record of a tier, from its offer to the acknowledgement of all that it leads to."""
 
-    __slots__ = ("execution", "identity", "is_recorded", "record", "slot", "started_at", "task")
+    __slots__ = (
+        "execution",
+        "identity",
+        "is_recorded",
+        "record",
+        "repeat_from",
+        "slot",
+        "source",
+        "started_at",
+        "task",
+        "traceparent",
+    )
 
     partition: AssignedPartition
     task: TaskReady
@@ -28,16 +39,22 @@ class TierTask(LaneItem):
         size = len(record.value or b"") + len(record.key or b"") + RECORD_OVERHEAD_BYTES
         super().__init__(partition, size, is_step)
         self.record = record
+        self.source = Source(partition.topic, partition.number, record.offset)
         self.slot = DeadlineSlot()
         self.identity = ""
         self.started_at: Micros = 0
         self.execution: Execution | None = None
         self.is_recorded = False
+        self.traceparent: bytes | None = None
+        self.repeat_from: bytes | None = None
 
-    @property
-    def source(self) -> Source:
-        """Where the record lies."""
-        return Source(self.partition.topic, self.partition.number, self.record.offset)
+    def read_headers(self) -> None:
+        """Take what matters from the record's headers, in one pass."""
+        for name, value in self.record.headers:
+            if name == "traceparent":
+                self.traceparent = value
+            elif name == "repeat_from":
+                self.repeat_from = value
 
 
 def outcome_event(item: TierTask, decision: Decision, tier: str, worker: str, finished_at: Micros) -> TaskEvent:
@@ -95,7 +112,7 @@ def continuation_record(
     if continuation.due_at is not None:
         topic = scheduled_topic
         event = _scheduled(continuation, continuation.due_at)
-    headers = record_headers(event, traceparent=find_header(record.headers, "traceparent"))
+    headers = record_headers(event, traceparent=item.traceparent)
     if repeat_from is not None:
         headers.append(("repeat_from", f"{item.partition.number}|{repeat_from}".encode()))
     return Outgoing(topic, encode(event), record.key, headers)

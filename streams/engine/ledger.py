@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import orjson
 
@@ -12,7 +12,9 @@ from schemas.events import Source, TaskEvent
 from schemas.kinds import KINDS
 from streams.engine.contract import LedgerEntry
 
-CLAIM_MARGIN_S = 10.0
+_OUTCOMES: Final = frozenset(name for name, kind in KINDS.items() if kind.outcome)
+
+CLAIM_MARGIN_S: Final = 10.0
 """Added to what a claim says it still holds, because it is counted from the reading, not from the writing (R5)."""
 
 
@@ -151,12 +153,13 @@ class PartitionLedger:
             sources[entry.source.offset] = (entry,)
         elif all(each.offset != entry.offset for each in known):
             sources[entry.source.offset] = tuple(sorted((*known, entry), key=lambda each: each.offset))
-        if is_outcome(entry):
+        if entry.kind in _OUTCOMES:
             first = self._outcomes.get(entry.identity)
             if first is None or entry.offset < first.offset:
                 self._outcomes[entry.identity] = entry
-        for wake in self._watchers.pop(entry.identity, ()):
-            wake()
+        if self._watchers:
+            for wake in self._watchers.pop(entry.identity, ()):
+                wake()
 
     def _settle(self) -> None:
         if self._end is not None and self.position >= self._end:
@@ -165,4 +168,4 @@ class PartitionLedger:
 
 def is_outcome(entry: LedgerEntry) -> bool:
     """Whether an entry ends an attempt."""
-    return entry.kind in KINDS and KINDS[entry.kind].outcome
+    return entry.kind in _OUTCOMES

@@ -55,7 +55,7 @@ async def run_engine(settings: Settings, count: int, latency_s: float) -> dict[s
     return {"rate": rate, "rss_mib": resident_mib()}
 
 
-async def hold_backlog(settings: Settings) -> dict[str, float]:
+async def hold_backlog(settings: Settings) -> None:
     """Memory of a worker all of whose handlers hang while everything else waits."""
 
     async def work(task: TaskReady) -> Result:
@@ -75,22 +75,24 @@ async def hold_backlog(settings: Settings) -> dict[str, float]:
         held = processor.waiting
         if running.done():
             raise RuntimeError("the worker ended") from running.exception()
-    return {"rss_mib": resident_mib(), "held": processor.waiting, "running": processor.running}
+    finish({"rss_mib": resident_mib(), "held": processor.waiting, "running": processor.running})
 
 
-def main(what: str, settings: Settings, count: int, latency_s: float) -> dict[str, float]:
+def finish(figures: dict[str, float]) -> None:
+    """Print and leave at once: a worker with an hour of handlers under way has nothing to wait for here."""
+    print(json.dumps(figures), flush=True)
+    os._exit(0)
+
+
+def main(what: str, settings: Settings, count: int, latency_s: float) -> None:
     """Run what is asked for."""
     if what == "raw":
-        return {"rate": raw_loop(settings, count)}
-    if what == "engine":
-        return asyncio.run(run_engine(settings, count, latency_s))
-    return asyncio.run(hold_backlog(settings))
+        finish({"rate": raw_loop(settings, count)})
+    elif what == "engine":
+        finish(asyncio.run(run_engine(settings, count, latency_s)))
+    else:
+        asyncio.run(hold_backlog(settings))
 
 
 if __name__ == "__main__":
-    print(
-        json.dumps(main(sys.argv[1], Settings.model_validate_json(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
-    )
-    sys.stdout.flush()
-    # A worker with an hour of handlers under way has nothing to wait for here.
-    os._exit(0)
+    main(sys.argv[1], Settings.model_validate_json(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
