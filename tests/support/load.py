@@ -222,11 +222,17 @@ def differences(stored: Rows, folded: Rows) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a run came to."""
+    """What a run came to, in events.
+
+    ``lost``: not completed exactly once in the history. ``repeated``: started more than once.
+    ``run_again_after_outcome``: starts of events whose outcome the log held already. ``inversions``: first starts out
+    of their key's order. ``seconds``: from the first row in the outbox to the last outcome in the history.
+    """
 
     events: int
     lost: int
     repeated: int
     run_again_after_outcome: int
+    more_than_one_outcome: int
     inversions: int
     seconds: float
