@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     # Relay and projector
     relay_poll_ms: int = Field(20, ge=1, le=10_000, description="Pause between looks into the outbox and the schedule.")
     relay_batch: int = Field(500, ge=1, le=10_000, description="Rows published at a time.")
-    projector_batch: int = Field(2000, ge=1, le=50_000, description="Records written in one transaction.")
+    projector_batch: int = Field(8000, ge=1, le=50_000, description="Records written in one transaction.")
 
     # HTTP
     http_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")

@@ -55,7 +55,7 @@ class OutcomeWriter:
         self._producer = Producer(
             {
                 **producer_config(settings),
-                "linger.ms": 2,
+                "linger.ms": 5,
                 # A broker that is away is waited for: what could not be delivered is never given up (R3).
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 1_000_000,
