@@ -47,7 +47,7 @@ def show(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], as_js
         table.add_column(Text(heading), overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(row.get(key))) for key in columns))
-    _console().print(table)
+    terminal().print(table)
 
 
 def show_json(value: object) -> None:
@@ -59,7 +59,7 @@ def show_json(value: object) -> None:
 
 def say(text: str, style: str = "") -> None:
     """Print one line to standard output, coloured by ``style`` on a terminal only."""
-    _console().print(Text(cell(text), style), soft_wrap=True)
+    terminal().print(Text(cell(text), style), soft_wrap=True)
 
 
 def note(text: str) -> None:
@@ -119,7 +119,8 @@ def progress() -> Iterator[Report]:
         bar.stop()
 
 
-def _console() -> Console:
+def terminal() -> Console:
+    """Standard output: coloured on a terminal only, and wide enough elsewhere that a row stays one line."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from projections.queries import MAX_LIMIT, EventSummary, recent_events
 from schemas.kinds import Status
 from streams.broker.runtime import resolve
+from streams.cli.console import cell, terminal
 from streams.database import check_migrations, create_database_engine
 from streams.errors import SetupError
 from streams.settings import Settings
@@ -51,7 +51,7 @@ def events(
         report = [{**asdict(event), "duration_ms": event.duration_ms} for event in found]
         typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
         return
-    console = Console(highlight=False)
+    console = terminal()
     if not found:
         console.print("No events yet. `webhook trigger` makes one, `webhook demo` a thousand.")
         return
@@ -59,14 +59,14 @@ def events(
     console.print()
     for event in found:
         if event.error and event.status != "completed":
-            reason = _printable(event.error.splitlines()[0])
+            reason = cell(event.error.splitlines()[0])
             console.print(Text.assemble((event.event_id, "bold"), f" {event.status}: {reason}"))
 
 
 def events_table(found: list[EventSummary]) -> Table:
-    """The events as a table that fits 120 columns."""
+    """The events as a table that fits 120 columns; times in the local zone."""
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column("Accepted (UTC)", no_wrap=True)
+    table.add_column("Accepted", no_wrap=True)
     table.add_column("Event", no_wrap=True, min_width=36)
     table.add_column("Tenant", no_wrap=True, max_width=8)
     # The one column that gives way: Rich narrows those that may wrap before the others.
@@ -77,21 +77,16 @@ def events_table(found: list[EventSummary]) -> Table:
     table.add_column("Took", justify="right", no_wrap=True)
     for event in found:
         table.add_row(
-            f"{event.accepted_at:%m-%d %H:%M:%S}",
+            f"{event.accepted_at.astimezone():%m-%d %H:%M:%S}",
             event.event_id,
-            Text(_printable(event.tenant_id)),
-            Text(_printable(event.event_type or event.endpoint or "")),
+            Text(cell(event.tenant_id)),
+            Text(cell(event.event_type or event.endpoint or "")),
             event.tier or "",
             Text(event.status, style=_STYLES[event.status]),
             str(event.attempts),
             _duration(event.duration_ms),
         )
     return table
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey: the text may come from anywhere."""
-    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _duration(duration_ms: float | None) -> str:

@@ -67,7 +67,8 @@ def test_events_are_listed_newest_first(url: str) -> None:
     engine.dispose()
     shown = runner.invoke(app, ["events"]).output
     assert "failed_permanently" in shown
-    assert "wrong  [31msku" in shown
+    assert "wrong \\x1b[31msku" in shown
+    assert "\x1b" not in shown
     listed = json.loads(runner.invoke(app, ["events", "--limit", "5", "--json"]).output)
     assert [(event["event_id"], event["tier"], event["attempts"]) for event in listed] == [("e1", "webhook-db", 1)]
     assert json.loads(runner.invoke(app, ["events", "--json", "--tenant", "8"]).output) == []
