@@ -15,9 +15,8 @@ from projections.history import step_results
 from projections.schedule import Progress, ScheduleRow, closed_at
 from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
 from schemas.events import from_datetime, to_datetime
-from schemas.kinds import KINDS
+from schemas.kinds import FINAL_KINDS
 
-_FINAL = frozenset(kind.name for kind in KINDS.values() if kind.final)
 _CHUNK = 5000  # ids in one query: each batch needs one, and SQLite takes 32,766 parameters
 
 
@@ -120,7 +119,7 @@ def _closed_at(found: Any) -> int | None:
     )
     progress = None
     if found.event_run is not None:
-        final_at = _micros(found.finished_at) if found.event_kind in _FINAL else None
+        final_at = _micros(found.finished_at) if found.event_kind in FINAL_KINDS else None
         progress = Progress(found.event_run, found.event_step, found.event_attempt, final_at)
     return closed_at(wait, _micros(found.recorded_at), progress)
 

@@ -49,3 +49,6 @@ KINDS: Final[dict[str, Kind]] = {
     )
 }
 """Every kind by name. ``failed`` means: the tier's tries are used up and the failed tier takes over."""
+
+FINAL_KINDS: Final = tuple(kind.name for kind in KINDS.values() if kind.final)
+"""Names of the kinds that end an event's run."""

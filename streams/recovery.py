@@ -15,21 +15,20 @@ from sqlalchemy import Connection, RowMapping, delete, exists, insert, select, t
 from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_CHANGES, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
 from schemas.codec import decode_as, encode
 from schemas.events import TaskId, TaskReady, WebhookRequested, from_datetime
-from schemas.kinds import KINDS
+from schemas.kinds import FINAL_KINDS, KINDS
 from streams.capture.outbox import OUTBOX
 from streams.engine.decide import TRIES_BEFORE
 from topics.catalogue import Catalogue
 from topics.keys import partition_key
 
 _CHUNK: Final = 500
-_FINAL: Final = tuple(kind.name for kind in KINDS.values() if kind.final)
 _OPEN_STATUSES: Final = tuple({kind.status for kind in KINDS.values() if kind.status and not kind.final})
 
 _IS_CHANGE: Final = OUTBOX.c.record_type == "ModelChanged"
 _IS_REQUEST: Final = OUTBOX.c.record_type == "WebhookRequested"
 _MATCHED: Final = exists().where(WEBHOOK_CHANGES.c.change_id == OUTBOX.c.record_id)
 _ACCEPTED: Final = exists().where(WEBHOOK_EVENTS.c.event_id == OUTBOX.c.record_id)
-_ENDED: Final = exists().where(WEBHOOK_EVENTS.c.event_id == OUTBOX.c.record_id, WEBHOOK_EVENTS.c.kind.in_(_FINAL))
+_ENDED: Final = exists().where(WEBHOOK_EVENTS.c.event_id == OUTBOX.c.record_id, WEBHOOK_EVENTS.c.kind.in_(FINAL_KINDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def _unfinished(connection: Connection) -> Iterator[Sequence[RowMapping]]:
     key = tuple_(events.c.accepted_at, events.c.event_id)
     query = (
         select(events)
-        .where(events.c.status.in_(_OPEN_STATUSES), events.c.kind.not_in(_FINAL), ~unmatched)
+        .where(events.c.status.in_(_OPEN_STATUSES), events.c.kind.not_in(FINAL_KINDS), ~unmatched)
         .where(events.c.payload.is_not(None), events.c.tier.is_not(None))
         .order_by(events.c.accepted_at, events.c.event_id)
         .limit(_CHUNK)

@@ -5,9 +5,9 @@ from typing import Final
 
 import orjson
 
-from schemas.codec import encode
-from schemas.events import Micros, ModelChanged, Source, TaskEvent, TaskId, TaskReady, TaskScheduled
+from schemas.events import Micros, ModelChanged, Source, TaskEvent, TaskReady, TaskScheduled
 from streams.agents.matching import Candidate
+from streams.agents.waiting import waiting_task
 from topics.catalogue import Catalogue
 from topics.keys import partition_key
 from topics.routing import Route
@@ -100,24 +100,10 @@ def first_task(accepted: TaskEvent, options: Mapping[str, str]) -> TaskReady:
 
 def delayed_task(task: TaskReady, accepted: TaskEvent, catalogue: Catalogue, created_at: Micros) -> TaskScheduled:
     """The first task of an event with a delay, due that many seconds after its cause."""
-    return TaskScheduled(
-        schedule_id=f"{TaskId(task.event_id, task.run, task.step, task.attempt)}|{task.dispatch_seq}",
-        kind="delay",
-        event_id=task.event_id,
-        run=task.run,
-        step=task.step,
-        attempt=task.attempt,
-        dispatch_seq=task.dispatch_seq,
-        tenant_id=task.tenant_id,
-        endpoint=task.endpoint,
-        tier=accepted.tier,
-        target_topic=catalogue.topic(accepted.tier),
-        due_at=accepted.accepted_at + (accepted.delay_s or 0) * 1_000_000,
-        accepted_at=accepted.accepted_at,
-        created_at=created_at,
-        task=encode(task),
-        reason=f"delay of {accepted.delay_s} s",
-    )
+    due_at = accepted.accepted_at + (accepted.delay_s or 0) * 1_000_000
+    scheduled = waiting_task(task, "delay", accepted.tier, catalogue.topic(accepted.tier), due_at, created_at)
+    scheduled.reason = f"delay of {accepted.delay_s} s"
+    return scheduled
 
 
 def key_of(event: TaskEvent | TaskReady) -> bytes:

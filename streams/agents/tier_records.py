@@ -5,12 +5,13 @@ from typing import Final
 from schemas.codec import encode
 from schemas.events import Micros, Source, TaskEvent, TaskReady, TaskScheduled, now_micros
 from streams.agents.executions import Execution
+from streams.agents.waiting import waiting_task
 from streams.engine.contract import AssignedPartition, ConsumedRecord
 from streams.engine.decide import Continuation, Decision
 from streams.engine.guard import DeadlineSlot
 from streams.engine.lanes import LaneItem
 from streams.engine.outcomes import Outgoing, cut
-from streams.headers import record_headers, task_identity
+from streams.headers import record_headers
 
 RECORD_OVERHEAD_BYTES: Final = 700
 """What a waiting record takes beside its key and value, in bytes."""
@@ -111,29 +112,10 @@ def continuation_record(
     topic = continuation.topic
     if continuation.due_at is not None:
         topic = scheduled_topic
-        event = _scheduled(continuation, continuation.due_at)
+        event = waiting_task(
+            continuation.task, "retry", continuation.tier, continuation.topic, continuation.due_at, now_micros()
+        )
     headers = record_headers(event, traceparent=item.traceparent)
     if repeat_from is not None:
         headers.append(("repeat_from", f"{item.partition.number}|{repeat_from}".encode()))
     return Outgoing(topic, encode(event), record.key, headers)
-
-
-def _scheduled(continuation: Continuation, due_at: Micros) -> TaskScheduled:
-    task = continuation.task
-    return TaskScheduled(
-        schedule_id=f"{task_identity(task)}|{task.dispatch_seq}",
-        kind="retry",
-        event_id=task.event_id,
-        run=task.run,
-        step=task.step,
-        attempt=task.attempt,
-        dispatch_seq=task.dispatch_seq,
-        tenant_id=task.tenant_id,
-        endpoint=task.endpoint,
-        tier=continuation.tier,
-        target_topic=continuation.topic,
-        due_at=due_at,
-        accepted_at=task.accepted_at,
-        created_at=now_micros(),
-        task=encode(task),
-    )

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, func, select
 
 from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_EVENTS
-from schemas.kinds import KINDS
+from schemas.kinds import FINAL_KINDS
 from streams.cli.print_shop import Journal
-
-FINAL_KINDS = tuple(name for name, kind in KINDS.items() if kind.final)
 
 
 @dataclass(frozen=True, slots=True)
