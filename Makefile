@@ -21,7 +21,7 @@ demo: .venv/.installed  ## run the main job once, everything embedded: no servic
 	@$(BIN)/webhook demo
 
 test: .venv/.installed  ## every test but faults and benchmarks; starts its own Kafka and PostgreSQL
-	@$(BIN)/python -m pytest -q -m "not faults and not bench"
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not faults and not bench"
 
 fast: .venv/.installed  ## the tests that need no service
 	@$(BIN)/python -m pytest -q -m "not faults and not bench and not kafka and not postgres and not embedded"
@@ -35,8 +35,8 @@ lint: .venv/.installed  ## style, types and import direction
 bench: .venv/.installed  ## ratios against bare loops on a local Kafka and PostgreSQL
 	@$(BIN)/python -m tests.bench
 
-faults: .venv/.installed  ## long fault runs: kills, restarts, full disks
-	@$(BIN)/python -m pytest -q -m faults
+faults: .venv/.installed  ## every fault scenario in full, hours: kills, restarts, full disks, networks; one table
+	@$(BIN)/python -m tests.faults
 
 lock: .venv/.installed  ## resolve the dependencies anew
 	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links \

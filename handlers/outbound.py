@@ -4,107 +4,29 @@ Every address a name resolves to is checked, and the connection goes to a checke
 that could answer otherwise. Redirects are not followed, proxies of the environment not used, cookies not kept.
 """
 
+import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from types import TracebackType
-from typing import Final, TypeAlias
+from typing import Final
 
 import aiohttp
 import orjson
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from handlers.contract import HttpResponse
+from handlers.addresses import AddressPolicy
+from handlers.contract import HttpResponse, StreamedResponse
 from schemas.errors import Permanent, Retryable
 
-Address: TypeAlias = IPv4Address | IPv6Address
-Network: TypeAlias = IPv4Network | IPv6Network
+_log = logging.getLogger(__name__)
 
-DENIED: Final[tuple[Network, ...]] = tuple(
-    ip_network(text)
-    for text in (
-        "0.0.0.0/8",  # this network
-        "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # carrier-grade NAT
-        "127.0.0.0/8",  # loopback
-        "169.254.0.0/16",  # link-local, cloud metadata
-        "172.16.0.0/12",  # private
-        "192.0.0.0/24",  # protocol assignments
-        "192.0.2.0/24",  # documentation
-        "192.31.196.0/24",  # AS112
-        "192.52.193.0/24",  # multicast tunnels
-        "192.88.99.0/24",  # 6to4 relays
-        "192.168.0.0/16",  # private
-        "192.175.48.0/24",  # AS112
-        "198.18.0.0/15",  # benchmarks
-        "198.51.100.0/24",  # documentation
-        "203.0.113.0/24",  # documentation
-        "224.0.0.0/4",  # multicast
-        "240.0.0.0/4",  # reserved, broadcast
-        # IPv6: only 2000::/3 is public; of that, not these.
-        "2001::/23",  # protocol assignments, Teredo
-        "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4, which carries an IPv4 address
-        "2620:4f:8000::/48",  # AS112
-        "3fff::/20",  # documentation
-    )
-)
-_PUBLIC_IPV6: Final = IPv6Network("2000::/3")
 _LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
 _CHUNK_BYTES: Final = 64 * 1024
-
-
-def denied(address: Address) -> bool:
-    """Whether the table keeps an address from being reached. An IPv4 address inside an IPv6 one counts as itself."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return denied(address.ipv4_mapped)
-        if address not in _PUBLIC_IPV6:
-            return True
-    return any(address in network for network in DENIED if network.version == address.version)
-
-
-class AddressPolicy:
-    """Which hosts and addresses may be reached: what is public, and what the operator allows."""
-
-    def __init__(self, allow: Sequence[str] = ()) -> None:
-        """``allow``: hosts (``dwd``), addresses or networks (``10.1.0.0/16``) that may be reached though private.
-
-        Raises ``ValueError`` for an entry that is neither.
-        """
-        self._hosts: set[str] = set()
-        self._networks: list[Network] = []
-        for entry in allow:
-            try:
-                self._networks.append(ip_network(entry))
-            except ValueError:
-                if "/" in entry or ":" in entry or not entry.strip("."):
-                    raise ValueError(f"outbound_allow: {entry!r} is neither a host nor a network") from None
-                self._hosts.add(entry.lower().rstrip("."))
-
-    def permits(self, host: str, address: Address) -> bool:
-        """Whether ``address``, to which ``host`` resolved, may be reached."""
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if host.lower().rstrip(".") in self._hosts:
-            return True
-        return not denied(address) or any(
-            address in network for network in self._networks if network.version == address.version
-        )
-
-    def check(self, host: str, addresses: Sequence[str]) -> None:
-        """Raise ``Permanent`` (code ``address_refused``) if any of the addresses may not be reached."""
-        for text in addresses:
-            # A scope id (fe80::1%eth0) changes nothing about where an address leads.
-            if not self.permits(host, ip_address(text.partition("%")[0])):
-                raise Permanent(
-                    f"{host} leads to {text}, which is not public; an operator can allow it with "
-                    "WEBHOOK_OUTBOUND_ALLOW, a tenant cannot",
-                    code="address_refused",
-                )
 
 
 class _CheckingResolver(AbstractResolver):
@@ -136,7 +58,7 @@ class GuardedClient:
         self, allow: Sequence[str] = (), timeout_s: float = 30.0, body_limit_bytes: int = 8 * 1024 * 1024
     ) -> None:
         self._policy = AddressPolicy(allow)
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(10.0, timeout_s))
+        self._timeout_s = timeout_s
         self._body_limit_bytes = body_limit_bytes
         self._session: aiohttp.ClientSession | None = None
 
@@ -155,39 +77,62 @@ class GuardedClient:
             self._session = None
 
     async def request(
-        self, method: str, url: str, *, json: object = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> HttpResponse:
         """Send a request and read its answer whole; see ``handlers.contract.HttpClient`` for what it raises.
 
         3xx and 4xx answers other than 429 are returned.
         """
+        async with self.stream(method, url, json=json, headers=headers, timeout_s=timeout_s) as answer:
+            body = bytearray()
+            async for chunk in answer.chunks:
+                body += chunk
+                if len(body) > self._body_limit_bytes:
+                    raise Permanent(
+                        f"{_place(method, URL(url))}: the answer has more than {self._body_limit_bytes} bytes",
+                        code="answer_too_large",
+                    )
+            return HttpResponse(answer.status, answer.headers, bytes(body))
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[StreamedResponse]:
+        """See ``handlers.contract.HttpClient``: the time limit covers the body, no limit of size does."""
         target = self._target(url)
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         data = None
         if json is not None:
             data = orjson.dumps(json)
             sent.setdefault("Content-Type", "application/json")
-        # Query and fragment stay out of messages: they may hold secrets.
-        place = f"{method} {target.scheme}://{target.host}{target.raw_path}"
-        try:
-            async with self._open().request(
-                method, target, data=data, headers=sent, allow_redirects=False, timeout=self._timeout
-            ) as answer:
-                body = await self._read(answer, place)
-                answered = HttpResponse(answer.status, answer.headers, body)
-        except (aiohttp.InvalidURL, ValueError) as error:
-            raise Permanent(f"{place}: the request cannot be sent: {error}", code="bad_address") from None
-        except TimeoutError:
-            raise Retryable(f"{place}: no answer within {self._timeout.total} s", code="timeout") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise Retryable(f"{place}: {type(error).__name__}: {error}", code="connection") from error
-        if answered.status == 429 or answered.status >= 500:
-            raise Retryable(
-                f"{place}: the upstream answered {answered.status}",
-                code=f"http_{answered.status}",
-                retry_after_s=retry_after_s(answered.headers.get("Retry-After")),
+        place = _place(method, target)
+        limit_s = timeout_s or self._timeout_s
+        timeout = aiohttp.ClientTimeout(total=limit_s, connect=min(10.0, limit_s))
+        with _named_faults(place, limit_s):
+            answer = await self._open().request(
+                method, target, data=data, headers=sent, allow_redirects=False, timeout=timeout
             )
-        return answered
+        async with answer:
+            _log.debug("%s was answered %d", place, answer.status)
+            if answer.status == 429 or answer.status >= 500:
+                raise Retryable(
+                    f"{place}: the upstream answered {answer.status}; {_advice(answer.status)}",
+                    code=f"http_{answer.status}",
+                    retry_after_s=retry_after_s(answer.headers.get("Retry-After")),
+                )
+            yield StreamedResponse(answer.status, answer.headers, _chunks(answer, place, limit_s))
 
     def _target(self, text: str) -> URL:
         try:
@@ -216,16 +161,42 @@ class GuardedClient:
             )
         return self._session
 
-    async def _read(self, answer: aiohttp.ClientResponse, place: str) -> bytes:
-        body = bytearray()
+
+def _place(method: str, target: URL) -> str:
+    """What a message says of a request; query and fragment stay out of it, they may hold secrets."""
+    return f"{method} {target.scheme}://{target.host}{target.raw_path}"
+
+
+@contextmanager
+def _named_faults(place: str, limit_s: float) -> Iterator[None]:
+    """Give what the HTTP library raises its place in the pipeline's tree of errors."""
+    try:
+        yield
+    except aiohttp.InvalidURL:
+        # Its message has the whole address in it, query included.
+        raise Permanent(f"{place}: the request cannot be sent: the address is not valid", code="bad_address") from None
+    except ValueError as error:
+        raise Permanent(f"{place}: the request cannot be sent: {error}", code="bad_address") from None
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        advice = "it is tried again; if that goes on, check the address in the tenant's configuration"
+        raise Retryable(f"{place}: {type(error).__name__}: {error}; {advice}", code="not_connected") from error
+    except TimeoutError:
+        raise Retryable(f"{place}: no answer within {limit_s} s; {_advice(0)}", code="timeout") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise Retryable(f"{place}: {type(error).__name__}: {error}; {_advice(0)}", code="connection") from error
+
+
+def _advice(status: int) -> str:
+    """What a tenant can do about a fault of the upstream."""
+    if status == 429:
+        return "it is tried again; if that goes on, send less at a time or ask the upstream for a higher limit"
+    return "it is tried again; if that goes on, ask the upstream's support, then retry the event"
+
+
+async def _chunks(answer: aiohttp.ClientResponse, place: str, limit_s: float) -> AsyncIterator[bytes]:
+    with _named_faults(place, limit_s):
         async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
-            body += chunk
-            if len(body) > self._body_limit_bytes:
-                answer.close()
-                raise Permanent(
-                    f"{place}: the answer has more than {self._body_limit_bytes} bytes", code="answer_too_large"
-                )
-        return bytes(body)
+            yield chunk
 
 
 def retry_after_s(value: str | None) -> float | None:

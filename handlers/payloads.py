@@ -19,9 +19,11 @@ Refusal: TypeAlias = Literal[
     "bad_option",
     "unknown_endpoint",
     "foreground_unsupported",
+    "inside_transaction",
     "unavailable",
+    "failed",
 ]
-"""Why a trigger is not accepted, for programs."""
+"""Why a trigger is not accepted, or (``failed``) how one in the foreground ended; for programs."""
 
 
 class Refused(ValueError):
@@ -32,10 +34,10 @@ class Refused(ValueError):
         self.code = code
 
 
-def payload_text(payload: object, limit_bytes: int = PAYLOAD_LIMIT_BYTES) -> str:
+def payload_text(payload: object, limit_bytes: int = PAYLOAD_LIMIT_BYTES, name: str = "the payload") -> str:
     """A payload as JSON text. Raises ``Refused`` for what is no object, no JSON, too large or too deep."""
     if not isinstance(payload, dict):
-        raise Refused("bad_payload", f"the payload must be a JSON object, not {_json_name(payload)}")
+        raise Refused("bad_payload", f"{name} must be a JSON object, not {_json_name(payload)}")
     _check_values(payload, limit_bytes)
     try:
         data = orjson.dumps(payload)
@@ -44,6 +46,23 @@ def payload_text(payload: object, limit_bytes: int = PAYLOAD_LIMIT_BYTES) -> str
     if len(data) > limit_bytes:
         raise _too_large(f"{len(data)}", limit_bytes)
     return data.decode()
+
+
+def whole_number(name: str, value: object, least: int, most: int) -> int | None:
+    """An option that is a whole number within bounds, or absent. Raises ``Refused``."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        unit = " of seconds" if name == "delay" else ""
+        raise Refused("bad_option", f"{name} must be a whole number{unit} from {least} to {most}, not {value!r:.80}")
+    return value
+
+
+def one_of(name: str, value: str | None, known: tuple[str, ...]) -> str:
+    """An option that is one of these words. Raises ``Refused``."""
+    if value not in known:
+        raise Refused("bad_option", f"{name} is {value!r}; it must be {' or '.join(known)}")
+    return value
 
 
 def _check_values(payload: object, limit_bytes: int) -> None:

@@ -7,13 +7,23 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
 from handlers.contract import PLUGIN_API_VERSION, Handler, PluginManifest, StepHandler
-from handlers.tenants.configuration import TenantConfiguration
+from handlers.tenants.configuration import Problem, TenantConfiguration
 from handlers.tenants.repository import Tenant
-from schemas.errors import Permanent
+from schemas.errors import Permanent, Retryable
 
 ENTRY_POINT_GROUP: Final = "webhook_streams.plugins"
-_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+PLUGIN_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""What a plugin's id looks like."""
+
+
+class PluginMissing(Retryable):
+    """A tenant's plugin is not installed or broken. A retry works once its package is back, so nothing is given up."""
+
+    code = "no_plugin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +54,10 @@ class PluginRegistry:
         return self.find(configuration.plugin_route_prefix) or self.find(configuration.plugin_name)
 
     def require(self, configuration: TenantConfiguration) -> PluginManifest:
-        """As ``of``. Raises ``Permanent`` (code ``no_plugin``) saying whether it is missing or broken, and why."""
+        """As ``of``. Raises ``PluginMissing`` saying whether it is missing or broken, and why."""
         plugin = self.of(configuration)
         if plugin is None:
-            raise Permanent(self.explain(configuration.plugin_route_prefix), code="no_plugin")
+            raise PluginMissing(self.explain(configuration.plugin_route_prefix))
         return plugin
 
     def for_tenant(self, tenant: Tenant) -> PluginManifest:
@@ -55,6 +65,23 @@ class PluginRegistry:
         if not tenant.plugin_enabled:
             raise Permanent(f"the plugin of tenant {tenant.id} is switched off", code="plugin_disabled")
         return self.require(tenant.configuration)
+
+    def problems(self, configuration: TenantConfiguration) -> list[Problem]:
+        """What of a configuration does not fit the installed plugins. Nothing here stops it from being stored."""
+        plugin = self.of(configuration)
+        if plugin is None:
+            return [Problem("plugin_route_prefix", self.explain(configuration.plugin_route_prefix))]
+        shown = f"plugin {plugin.id} {plugin.version}"
+        problems = [
+            Problem(path, f"{shown} has no handler {name}; its events will fail")
+            for path, name in configuration.handler_names()
+            if name not in plugin.handlers
+        ]
+        wanted = configuration.plugin_version
+        if wanted is not None and not _supports(plugin, wanted):
+            reason = f"{shown} is made for versions {plugin.supports}, not {wanted}; update the plugin or this setting"
+            problems.append(Problem("plugin__v", reason))
+        return problems
 
     def explain(self, name: str) -> str:
         """Why there is no plugin of that name."""
@@ -98,10 +125,25 @@ def _fault(manifest: object) -> str | None:
         return f"its entry point names a {type(manifest).__name__}; it must name a handlers.contract.PluginManifest"
     if manifest.api_version != PLUGIN_API_VERSION:
         return f"{manifest.id} {manifest.version} needs plugin API {manifest.api_version}, this is {PLUGIN_API_VERSION}"
-    if not _ID.fullmatch(manifest.id):
+    if not PLUGIN_ID.fullmatch(manifest.id):
         return f"its id {manifest.id!r} must be lower-case letters, digits, - and _"
+    if not manifest.version or re.search(r"[\s#]", manifest.version):
+        return f"its version {manifest.version!r} must be text without spaces and #"
+    for field_name in ("supports", "compatible_with"):
+        text = getattr(manifest, field_name)
+        try:
+            SpecifierSet(text)
+        except InvalidSpecifier:
+            return f"its `{field_name}` {text!r} is no version range; write it as >=2,<3"
     for name in manifest.handlers:
         handler = manifest.handler(name)
         if not isinstance(handler, Handler | StepHandler):
             return f"its handler {name} has neither `handle` nor `handle_step`"
     return None
+
+
+def _supports(plugin: PluginManifest, version: str) -> bool:
+    try:
+        return SpecifierSet(plugin.supports).contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return not plugin.supports

@@ -1,23 +1,30 @@
 """Which handlers carry out an endpoint's webhooks.
 
 In this order: the settings entry's pipeline, ``route_handlers``, the entry's ``target_class``, the convention. Names
-are looked up in the plugin's manifest and nowhere else: a configuration never makes anything be imported.
+are looked up in the plugin's manifest and nowhere else: a configuration never makes anything be imported. Where the
+convention finds nothing, a tenant's sidecar gets the payload if ``plugin_routes`` lists the endpoint.
 """
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from handlers.contract import AnyHandler, PluginManifest
+from handlers.sidecar import SidecarForwardHandler, forwards
 from handlers.tenants.configuration import SettingsEntry, TenantConfiguration
 from schemas.errors import Permanent
 
-Found: TypeAlias = Literal["pipeline", "route_handlers", "target_class", "convention"]
+Found: TypeAlias = Literal["pipeline", "route_handlers", "target_class", "convention", "sidecar"]
+
+_FORWARD: Final = SidecarForwardHandler()
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedStep:
-    """One handler to run. ``None``: the worker's own ``task_timeout_s``, and the tries of the event's tier."""
+    """One handler to run. ``None``: the worker's own ``task_timeout_s``, and the tries of the event's tier.
+
+    Outside a pipeline, ``timeout_s`` is the handler's own, if it has one.
+    """
 
     handler_name: str
     handler: AnyHandler
@@ -47,6 +54,12 @@ def conventional_name(endpoint: str) -> str | None:
     return f"{name}WebhookHandler" if name else None
 
 
+def endpoint_name(endpoint: str, configuration: TenantConfiguration) -> str:
+    """An endpoint as the configuration names it: without slashes around it, and without the plugin's own prefix."""
+    name = endpoint.strip("/")
+    return name.removeprefix(f"{configuration.plugin_route_prefix}/")
+
+
 def resolve(
     endpoint: str,
     configuration: TenantConfiguration,
@@ -68,13 +81,15 @@ def resolve(
     elif entry and entry.target_class:
         found, name = "target_class", entry.target_class
     handler = manifest.handler(name) if name else None
+    if handler is None and found == "convention" and forwards(configuration, endpoint):
+        return Resolution((ResolvedStep(type(_FORWARD).__name__, _FORWARD),), "sidecar")
     if name is None or handler is None:
         raise _nothing_found(endpoint, manifest, [f"{name} ({found})"])
     # Attributes, not isinstance: a protocol's check costs microseconds, and this runs for every task.
     if not hasattr(handler, "handle"):
         reason = f"{name} ({found}) only runs as a step of a pipeline; name it in one, or choose another for {endpoint}"
         raise Permanent(reason, code="no_handler")
-    return Resolution((ResolvedStep(name, handler),), found)
+    return Resolution((ResolvedStep(name, handler, getattr(handler, "timeout_s", None)),), found)
 
 
 def _pipeline(endpoint: str, entry: SettingsEntry, manifest: PluginManifest) -> Resolution:

@@ -12,7 +12,6 @@ from schemas.kinds import KINDS
 
 _ON_THE_WAY: Final = frozenset({"intent", "started", "claimed", "released"})
 FINISHED_STEP: Final = ("step_completed", "completed")
-OUTCOMES: Final = tuple(kind.name for kind in KINDS.values() if kind.outcome)
 
 
 @dataclass(slots=True)

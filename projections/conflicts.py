@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, case, tuple_
+import orjson
+from sqlalchemy import JSON, ColumnElement, Connection, Select, String, bindparam, case, cast, func, select, tuple_
 
 Columns: TypeAlias = Mapping[str, ColumnElement[Any]]
 
@@ -41,3 +42,21 @@ def outranks(rank: Iterable[str], time: str, old: Columns, new: Columns) -> Colu
     ours = tuple_(*(new[name] for name in names), old[time])
     theirs = tuple_(*(old[name] for name in names), new[time])
     return ours > theirs
+
+
+def take_turns(connection: Connection, namespace: int, ids: Iterable[str]) -> None:
+    """Wait for every other writer that holds one of these ids; it lets go of them at the end of its transaction."""
+    if connection.dialect.name != "postgresql":
+        return
+    touched = listed(connection, ids).subquery("touched")
+    # In one order everywhere, lest they wait for each other.
+    locks = select(func.hashtext(touched.c.id).label("lock")).distinct().order_by("lock").subquery()
+    connection.execute(select(func.pg_advisory_xact_lock(namespace, locks.c.lock)))
+
+
+def listed(connection: Connection, ids: Iterable[str]) -> Select[tuple[str]]:
+    """Some ids as a query of one column ``id``: one parameter for all of them, a tenth of the work of one for each."""
+    text = bindparam("ids", orjson.dumps(sorted(ids)).decode(), String, unique=True)
+    if connection.dialect.name == "sqlite":
+        return select(func.json_each(text).table_valued("value").c.value.label("id"))
+    return select(func.json_array_elements_text(cast(text, JSON)).label("id"))

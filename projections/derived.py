@@ -4,25 +4,21 @@ They are functions of those rows alone, so it makes no difference which was proj
 is also in ``Rows.complete``, for rows in memory.
 """
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, or_, select, tuple_
+from sqlalchemy import Connection, and_, bindparam, or_, select, text, tuple_
 
-from projections.attempts import FINISHED_STEP, OUTCOMES
+from projections.attempts import FINISHED_STEP
+from projections.conflicts import listed
 from projections.fold import Rows
 from projections.history import step_results
+from projections.lanes import release_lanes
 from projections.schedule import Progress, ScheduleRow, closed_at
 from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
 from schemas.events import from_datetime, to_datetime
-from schemas.kinds import FINAL_KINDS
+from schemas.kinds import FINAL_KINDS, OUTCOME_KINDS
 
-_CHUNK = 5000  # ids in one query: each batch needs one, and SQLite takes 32,766 parameters
-
-
-def _chunks(ids: Iterable[str]) -> Iterable[Sequence[str]]:
-    ordered = sorted(ids)
-    return (ordered[start : start + _CHUNK] for start in range(0, len(ordered), _CHUNK))
+_CHUNK = 5000  # keys in one query: SQLite takes 32,766 parameters
 
 
 def collect_results(connection: Connection, rows: Rows) -> None:
@@ -61,10 +57,38 @@ def collect_results(connection: Connection, rows: Rows) -> None:
 
 
 def close_waits(connection: Connection, rows: Rows) -> None:
-    """Set ``closed_at`` of every wait that this batch, or what was there before it, put an end to."""
-    events, attempts, waits = WEBHOOK_EVENTS, WEBHOOK_ATTEMPTS, WEBHOOK_SCHEDULE
+    """Set ``closed_at`` of every wait that this batch, or what was there before it, put an end to.
+
+    Lanes whose first event may be another one now are then given to it.
+    """
     touched = {wait.event_id for wait in rows.schedule.values() if wait.event_id is not None}
     touched.update(event.event_id for event in rows.events.values() if event.kind != "accepted" or event.run > 1)
+    lanes = {wait.lane for wait in rows.schedule.values() if wait.lane is not None}
+    _close(connection, touched, lanes)
+
+
+def mend_waits(connection: Connection) -> int:
+    """Close what holds a lane or a gate although its event has ended; how many events were looked at.
+
+    A wait and the end of its event, projected at one moment by two processes that catch up, do not see each other.
+    Call it now and then, beside the projectors.
+    """
+    events, waits = WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
+    # As the indexes have it: few rows at any time.
+    first = text("lane IS NOT NULL AND held_by IS NULL AND webhook_schedule.kind <> 'cancelled' AND closed_at IS NULL")
+    released = text("gate IS NOT NULL AND dispatched_at IS NOT NULL AND closed_at IS NULL")
+    ended = and_(events.c.accepted_at == waits.c.accepted_at, events.c.event_id == waits.c.event_id)
+    found = [
+        select(waits.c.event_id).join(events, ended).where(condition, events.c.kind.in_(FINAL_KINDS))
+        for condition in (first, released)
+    ]
+    touched = set(connection.execute(found[0].union(found[1])).scalars())
+    _close(connection, touched, set())
+    return len(touched)
+
+
+def _close(connection: Connection, touched: set[str], lanes: set[str]) -> None:
+    events, attempts, waits = WEBHOOK_EVENTS, WEBHOOK_ATTEMPTS, WEBHOOK_SCHEDULE
     query = (
         select(
             waits.c.schedule_id,
@@ -73,12 +97,15 @@ def close_waits(connection: Connection, rows: Rows) -> None:
             waits.c.run,
             waits.c.step,
             waits.c.attempt,
+            waits.c.dispatch_seq,
+            waits.c.lane,
             waits.c.created_at,
             waits.c.closed_at,
             attempts.c.recorded_at,
             events.c.run.label("event_run"),
             events.c.step.label("event_step"),
             events.c.attempt.label("event_attempt"),
+            events.c.dispatch_seq.label("event_dispatch_seq"),
             events.c.kind.label("event_kind"),
             events.c.finished_at,
         )
@@ -86,18 +113,21 @@ def close_waits(connection: Connection, rows: Rows) -> None:
             attempts,
             and_(
                 *(attempts.c[name] == waits.c[name] for name in ("accepted_at", "event_id", "run", "step", "attempt")),
-                attempts.c.kind.in_(OUTCOMES),
+                attempts.c.kind.in_(OUTCOME_KINDS),
             ),
         )
         .outerjoin(events, and_(events.c.accepted_at == waits.c.accepted_at, events.c.event_id == waits.c.event_id))
     )
+    if not touched:
+        return
     changed = []
-    for chunk in _chunks(touched):
-        for found in connection.execute(query.where(waits.c.event_id.in_(chunk))):
-            closed = _closed_at(found)
-            if closed != _micros(found.closed_at):
-                moment = None if closed is None else to_datetime(closed)
-                changed.append({"key_schedule_id": found.schedule_id, "closed": moment})
+    for found in connection.execute(query.where(waits.c.event_id.in_(listed(connection, touched)))):
+        closed = _closed_at(found)
+        if closed != _micros(found.closed_at):
+            moment = None if closed is None else to_datetime(closed)
+            changed.append({"key_schedule_id": found.schedule_id, "closed": moment})
+            if found.lane is not None:
+                lanes.add(found.lane)
     if changed:
         connection.execute(
             waits.update()
@@ -105,6 +135,8 @@ def close_waits(connection: Connection, rows: Rows) -> None:
             .values(closed_at=bindparam("closed")),
             sorted(changed, key=lambda each: str(each["key_schedule_id"])),
         )
+    if lanes:
+        release_lanes(connection, sorted(lanes))
 
 
 def _closed_at(found: Any) -> int | None:
@@ -115,12 +147,21 @@ def _closed_at(found: Any) -> int | None:
         run=found.run,
         step=found.step,
         attempt=found.attempt,
+        dispatch_seq=found.dispatch_seq,
+        lane=found.lane,
         created_at=_micros(found.created_at),
     )
     progress = None
     if found.event_run is not None:
         final_at = _micros(found.finished_at) if found.event_kind in FINAL_KINDS else None
-        progress = Progress(found.event_run, found.event_step, found.event_attempt, final_at)
+        progress = Progress(
+            found.event_run,
+            found.event_step,
+            found.event_attempt,
+            found.event_dispatch_seq,
+            found.event_kind,
+            final_at,
+        )
     return closed_at(wait, _micros(found.recorded_at), progress)
 
 

@@ -6,12 +6,15 @@ The writer folds each batch with it before the database sees a row, and the test
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from projections.attempts import FINISHED_STEP, OUTCOMES, AttemptRow, attempt_row, merge_attempts
+from projections.attempts import FINISHED_STEP, AttemptRow, attempt_row, merge_attempts
+from projections.call_backs import CallBackRow, call_back_row, give_call_backs, merge_call_backs
 from projections.changes import ChangeRow, change_row, merge_changes
 from projections.history import EventRow, event_row, merge_events, step_results
-from projections.records import Fact
+from projections.lanes import hold_lanes
+from projections.records import Fact, check_fact
 from projections.schedule import Progress, ScheduleRow, closed_at, merge_schedule, schedule_row
 from schemas.events import Micros, TaskEvent
+from schemas.kinds import OUTCOME_KINDS
 
 
 @dataclass(slots=True)
@@ -22,9 +25,11 @@ class Rows:
     attempts: dict[tuple[Micros, str, int, int, int], AttemptRow] = field(default_factory=dict)
     changes: dict[tuple[Micros, str], ChangeRow] = field(default_factory=dict)
     schedule: dict[str, ScheduleRow] = field(default_factory=dict)
+    call_backs: dict[tuple[Micros, str], CallBackRow] = field(default_factory=dict)
 
     def add(self, fact: Fact) -> None:
-        """Merge one record. Raises ``Undecodable`` for a ``matched`` record with a broken result."""
+        """Merge one record. Raises ``Undecodable`` for what cannot be projected; the rows are then as they were."""
+        check_fact(fact)
         if not isinstance(fact, TaskEvent):
             wait = schedule_row(fact)
             known_wait = self.schedule.get(wait.key)
@@ -32,18 +37,16 @@ class Rows:
             return
         event = event_row(fact)
         if event is None:
-            change = change_row(fact)
-            if change is not None:
-                known_change = self.changes.get(change.key)
-                self.changes[change.key] = change if known_change is None else merge_changes(known_change, change)
+            self._add_cause(fact)
             return
         key = event.key
         known = self.events.get(key)
         self.events[key] = event if known is None else merge_events(known, event)
         attempt = attempt_row(fact)
         if attempt is not None:
-            known_attempt = self.attempts.get(attempt.key)
-            self.attempts[attempt.key] = attempt if known_attempt is None else merge_attempts(known_attempt, attempt)
+            task = attempt.key
+            known_attempt = self.attempts.get(task)
+            self.attempts[task] = attempt if known_attempt is None else merge_attempts(known_attempt, attempt)
 
     def complete(self) -> None:
         """Fill in what is worked out from rows of several tables: step results, and which waits are over."""
@@ -53,16 +56,30 @@ class Rows:
             if attempt.of_pipeline and attempt.kind in FINISHED_STEP:
                 key = attempt.accepted_at, attempt.event_id, attempt.run
                 steps.setdefault(key, []).append((attempt.step, attempt.attempt, attempt.result))
-            if attempt.kind in OUTCOMES:
+            if attempt.kind in OUTCOME_KINDS:
                 outcomes[attempt.event_id, attempt.run, attempt.step, attempt.attempt] = attempt.recorded_at
         progress: dict[str, Progress] = {}
         for event in self.events.values():
             event.results = step_results(steps.get((event.accepted_at, event.event_id, event.run), []))
             final_at = event.finished_at if event.final else None
-            progress[event.event_id] = Progress(event.run, event.step, event.attempt, final_at)
+            progress[event.event_id] = Progress(
+                event.run, event.step, event.attempt, event.dispatch_seq, event.kind, final_at
+            )
         for wait in self.schedule.values():
             task = (wait.event_id or "", wait.run or 0, wait.step or 0, wait.attempt or 0)
             wait.closed_at = closed_at(wait, outcomes.get(task), progress.get(task[0]))
+        hold_lanes(self.schedule.values())
+        give_call_backs(self.call_backs.values(), self.schedule.values())
+
+    def _add_cause(self, fact: TaskEvent) -> None:
+        change = change_row(fact)
+        if change is not None:
+            known_change = self.changes.get(change.key)
+            self.changes[change.key] = change if known_change is None else merge_changes(known_change, change)
+        call_back = call_back_row(fact)
+        if call_back is not None:
+            known = self.call_backs.get(call_back.key)
+            self.call_backs[call_back.key] = call_back if known is None else merge_call_backs(known, call_back)
 
 
 def fold(facts: Iterable[Fact]) -> Rows:

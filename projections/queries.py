@@ -55,6 +55,7 @@ class EventDetail(EventSummary):
 
     dispatch_seq: int
     delay_s: int | None
+    runs_on: str | None
     payload: str | None
     result: str | None
     results: str | None

@@ -1,7 +1,7 @@
 """What the writer is given: records of the log, already decoded, with the place they have in it."""
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from schemas.errors import Undecodable
 from schemas.events import Micros, TaskEvent, TaskScheduled
@@ -17,10 +17,14 @@ _LAST_INSTANT: Final = 253_402_300_799_999_999  # the end of year 9999, in micro
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A ``TaskScheduled`` with the key of its record, which the relay gives to the task when it is due."""
+    """A ``TaskScheduled`` with the key of its record, which the relay gives to the task when it is due.
+
+    ``offset`` is the record's place in its partition: the order of a lane.
+    """
 
     event: TaskScheduled
     record_key: bytes
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,7 @@ class Dispatched:
 Fact: TypeAlias = TaskEvent | Scheduled | Dispatched
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+class LogRecord(NamedTuple):
     """One record of the log. ``fact`` is ``None`` where there is nothing to project: only the position moves on."""
 
     topic: str
@@ -46,26 +49,38 @@ class LogRecord:
 
 def check_fact(fact: Fact) -> None:
     """Raise ``Undecodable`` for what no database would take, so that one bad record cannot stop a projection."""
-    if isinstance(fact, Dispatched):
-        _check((fact.schedule_id,), (fact.dispatched_at,))
-    elif isinstance(fact, Scheduled):
-        event = fact.event
-        _check((event.schedule_id, event.event_id), (event.due_at, event.accepted_at, event.created_at))
-    else:
+    if isinstance(fact, TaskEvent):
         if fact.kind not in KINDS:
             raise Undecodable(f"kind {fact.kind!r} is unknown; known are {sorted(KINDS)}", code="unknown_kind")
-        _check(
-            (fact.event_id, fact.tenant_id, fact.model_id),
-            (fact.accepted_at, fact.recorded_at, fact.started_at, fact.finished_at, fact.next_due_at),
-        )
+        # Nearly all pass here, at a third of what it takes to look at each value.
+        identifiers = f"{fact.event_id}{fact.tenant_id}{fact.model_id}"
+        if (
+            len(identifiers) > MAX_ID_LENGTH
+            or "\x00" in identifiers
+            or not 0 <= fact.accepted_at <= _LAST_INSTANT
+            or not 0 <= fact.recorded_at <= _LAST_INSTANT
+            or not 0 <= (fact.started_at or 0) <= _LAST_INSTANT
+            or not 0 <= (fact.finished_at or 0) <= _LAST_INSTANT
+            or fact.next_due_at is not None
+        ):
+            _check(
+                (fact.event_id, fact.tenant_id, fact.model_id),
+                (fact.accepted_at, fact.recorded_at, fact.started_at, fact.finished_at, fact.next_due_at),
+            )
+    elif isinstance(fact, Dispatched):
+        _check((fact.schedule_id,), (fact.dispatched_at,))
+    else:
+        event = fact.event
+        _check((event.schedule_id, event.event_id), (event.due_at, event.accepted_at, event.created_at))
 
 
 def _check(identifiers: tuple[str | None, ...], instants: tuple[Micros | None, ...]) -> None:
     for identifier in identifiers:
-        if identifier is not None and len(identifier) > MAX_ID_LENGTH:
+        if identifier is not None and (len(identifier) > MAX_ID_LENGTH or "\x00" in identifier):
             raise Undecodable(
-                f"identifier of {len(identifier)} characters; at most {MAX_ID_LENGTH}: {identifier[:40]!r}...",
-                code="too_long",
+                f"identifier of {len(identifier)} characters; at most {MAX_ID_LENGTH}, and none of them zero: "
+                f"{identifier[:40]!r}...",
+                code="bad_identifier",
             )
     for instant in instants:
         if instant is not None and not 0 <= instant <= _LAST_INSTANT:

@@ -2,8 +2,13 @@
 
 A row is put together from three sides in any order (R11): the ``.scheduled`` record, of which the highest version
 holds; the mark that a tier's topic has it; and ``closed_at``, worked out afterwards from history and attempts.
+
+``held_by`` is the gate or the lane that a row waits behind beside its time. ``log_offset`` is the place of its first
+record in its partition of ``.scheduled``, where the events of a key stand in the order of their acceptance.
+``call_back_id`` is the call-back that a row waits for, once it has come (``call_backs.py``); its time then is over.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -12,6 +17,23 @@ from sqlalchemy import and_, or_
 from projections.conflicts import Columns, Resolution, choose, earliest, earliest_value
 from projections.records import Dispatched, Scheduled
 from schemas.events import Micros
+from topics.gates import is_released_in_order
+
+STRICT: Final = "strict"
+"""Kind of a wait for its turn in a lane, which it gives up when its event has ended."""
+
+STRICT_HALT: Final = "strict_halt"
+"""The same where an event that failed for good keeps the lane, until somebody deals with it."""
+
+SINGLETON_KINDS: Final[Mapping[str, str]] = {
+    "queue": "singleton_queue",
+    "skip": "singleton_skip",
+    "replace": "singleton_replace",
+}
+"""Kinds of waits in the lane of a singleton, by what becomes of those that another one is before."""
+
+HALTING_KINDS: Final = frozenset({"failed_permanently", "timed_out", "unknown"})
+"""Ends of an event that keep a lane of kind ``STRICT_HALT``."""
 
 _WAIT: Final = (
     "version",
@@ -33,6 +55,7 @@ _WAIT: Final = (
     "created_at",
     "record_key",
     "task",
+    "held_by",
 )
 
 
@@ -62,6 +85,9 @@ class ScheduleRow:
     task: bytes | None = None
     dispatched_at: Micros | None = None
     closed_at: Micros | None = None
+    log_offset: int | None = None
+    held_by: str | None = None
+    call_back_id: str | None = None
 
     @property
     def key(self) -> str:
@@ -74,6 +100,7 @@ def schedule_row(fact: Scheduled | Dispatched) -> ScheduleRow:
     if isinstance(fact, Dispatched):
         return ScheduleRow(fact.schedule_id, dispatched_at=fact.dispatched_at)
     event = fact.event
+    held_by = event.lane or (event.gate if is_released_in_order(event.gate) else None)
     return ScheduleRow(
         event.schedule_id,
         event.version,
@@ -95,6 +122,9 @@ def schedule_row(fact: Scheduled | Dispatched) -> ScheduleRow:
         event.created_at,
         fact.record_key,
         event.task,
+        log_offset=fact.offset,
+        # What is cancelled waits for nothing: the relay records its end.
+        held_by=None if event.kind == "cancelled" else held_by,
     )
 
 
@@ -105,7 +135,11 @@ def _rank(row: ScheduleRow) -> tuple[int, int]:
 def merge_schedule(one: ScheduleRow, other: ScheduleRow) -> ScheduleRow:
     """Both rows of one schedule in one."""
     winner = other if _rank(other) > _rank(one) else one
-    return replace(winner, dispatched_at=earliest_value(one.dispatched_at, other.dispatched_at))
+    return replace(
+        winner,
+        dispatched_at=earliest_value(one.dispatched_at, other.dispatched_at),
+        log_offset=earliest_value(one.log_offset, other.log_offset),
+    )
 
 
 def resolve_schedule(old: Columns, new: Columns) -> Resolution:
@@ -118,17 +152,18 @@ def resolve_schedule(old: Columns, new: Columns) -> Resolution:
             and_(new["version"] == old["version"], new["created_at"] < old["created_at"]),
         ),
     )
-    return Resolution(
-        {**choose(newer, _WAIT, old, new), "dispatched_at": earliest(old["dispatched_at"], new["dispatched_at"])}
-    )
+    firsts = {name: earliest(old[name], new[name]) for name in ("dispatched_at", "log_offset")}
+    return Resolution({**choose(newer, _WAIT, old, new), **firsts})
 
 
 class Progress(NamedTuple):
-    """How far an event has come: the task its history row is about, and when its run ended, if it did."""
+    """How far an event has come: the task its history row is about, and how and when its run ended, if it did."""
 
     run: int
     step: int
     attempt: int
+    dispatch_seq: int
+    kind: str
     final_at: Micros | None
 
 
@@ -140,11 +175,22 @@ def closed_at(wait: ScheduleRow, outcome_at: Micros | None, progress: Progress |
     """
     if wait.version is None or wait.run is None or wait.step is None or wait.attempt is None:
         return None
-    if wait.kind == "cancelled":
-        return wait.created_at
+    if wait.lane is not None:
+        return _lane_given_up_at(wait, wait.run, progress)
     if outcome_at is not None or progress is None:
         return outcome_at
     task = (wait.run, wait.step, wait.attempt)
-    if progress[:3] > task:
+    # The same task dispatched anew waits, or runs, in another row.
+    if (*progress[:3], progress.dispatch_seq) > (*task, wait.dispatch_seq or 0):
         return wait.created_at
     return progress.final_at if progress[:3] == task else None
+
+
+def _lane_given_up_at(wait: ScheduleRow, run: int, progress: Progress | None) -> Micros | None:
+    """When an event gave up its lane: at the end of its run, not at that of its first attempt (R12)."""
+    if progress is None or progress.run < run:
+        return None
+    if progress.run > run:
+        return wait.created_at
+    halts = wait.kind == STRICT_HALT and progress.kind in HALTING_KINDS
+    return None if halts else progress.final_at

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 METADATA = MetaData()
@@ -81,6 +82,7 @@ WEBHOOK_EVENTS = Table(
     Column("attempt", Integer, nullable=False),
     Column("dispatch_seq", Integer, nullable=False),
     Column("handler", String),
+    Column("runs_on", String),
     Column("payload", Text),
     Column("result", Text),
     Column("results", Text),
@@ -99,6 +101,18 @@ WEBHOOK_EVENTS = Table(
     Index("ix_webhook_events_tenant", "tenant_id", "accepted_at"),
     Index("ix_webhook_events_status", "status", "accepted_at"),
 )
+
+# What has not ended is little beside what has.
+for _name, _columns in (
+    ("open", ("accepted_at", "event_id")),
+    ("tenant_open", ("tenant_id", "accepted_at", "event_id")),
+):
+    Index(
+        f"ix_webhook_events_{_name}",
+        *(WEBHOOK_EVENTS.c[_each] for _each in _columns),
+        postgresql_where=text("finished_at IS NULL"),
+        sqlite_where=text("finished_at IS NULL"),
+    )
 
 WEBHOOK_ATTEMPTS = Table(
     "webhook_attempts",
@@ -168,15 +182,47 @@ WEBHOOK_SCHEDULE = Table(
     Column("task", LargeBinary),
     Column("dispatched_at", UtcDateTime),
     Column("closed_at", UtcDateTime),
+    Column("log_offset", BigInteger),
+    Column("held_by", String),
+    Column("call_back_id", String),
     Index("ix_webhook_schedule_event_id", "event_id"),
 )
-_open = WEBHOOK_SCHEDULE.c.dispatched_at.is_(None) & WEBHOOK_SCHEDULE.c.closed_at.is_(None)
-Index(
-    "ix_webhook_schedule_due",
-    WEBHOOK_SCHEDULE.c.due_at,
-    WEBHOOK_SCHEDULE.c.schedule_id,
-    postgresql_where=_open,
-    sqlite_where=_open,
+
+
+def _index_of_schedule(name: str, columns: tuple[str, ...], condition: str) -> None:
+    # Without parameters: PostgreSQL has to see that a query asks for no more than the index holds.
+    where = text(condition)
+    columns_of = (WEBHOOK_SCHEDULE.c[each] for each in columns)
+    Index(f"ix_webhook_schedule_{name}", *columns_of, postgresql_where=where, sqlite_where=where)
+
+
+_open = "dispatched_at IS NULL AND closed_at IS NULL"
+_index_of_schedule("due", ("due_at", "schedule_id"), f"{_open} AND held_by IS NULL")
+_index_of_schedule("held", ("held_by", "created_at", "log_offset"), f"{_open} AND held_by IS NOT NULL AND lane IS NULL")
+_index_of_schedule("released", ("gate",), "gate IS NOT NULL AND dispatched_at IS NOT NULL AND closed_at IS NULL")
+_index_of_schedule("lane", ("lane", "run", "log_offset"), "lane IS NOT NULL AND closed_at IS NULL")
+_index_of_schedule("call_back", ("gate",), "substr(gate, 1, 10) = 'call_back|'")
+_index_of_schedule("coalesce", ("gate", "log_offset"), "substr(gate, 1, 9) = 'coalesce|'")
+_index_of_schedule(
+    "singleton",
+    ("lane", "log_offset"),
+    f"{_open} AND held_by IS NOT NULL AND kind IN ('singleton_skip', 'singleton_replace')",
+)
+_index_of_schedule("called_back", ("created_at", "schedule_id"), f"{_open} AND call_back_id IS NOT NULL")
+_index_of_schedule("first", ("lane",), "lane IS NOT NULL AND held_by IS NULL AND kind <> 'cancelled'")
+
+WEBHOOK_CALL_BACKS = Table(
+    "webhook_call_backs",
+    METADATA,
+    Column("received_at", UtcDateTime, primary_key=True),
+    Column("call_back_id", String, primary_key=True),
+    Column("tenant_id", String, nullable=False),
+    Column("gate", String, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("requested_by", String),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Index("ix_webhook_call_backs_gate", "gate", "received_at", "call_back_id"),
+    Index("ix_webhook_call_backs_call_back_id", "call_back_id"),
 )
 
 PROJECTION_POSITIONS = Table(

@@ -2,6 +2,9 @@
 
 The shipped ids stand in ``ids.json``, append-only. Where an external registry gives other ids, ``use_ids`` replaces
 the numbers once at start; the schemas stay ours.
+
+There are two codecs in one: a compiled one for records in plain form, which nearly all are, and fastavro, which decides
+about everything else (see ``schemas.compiled``).
 """
 
 import io
@@ -13,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from fastavro import schemaless_reader, schemaless_writer
 
 from schemas import events
+from schemas.compiled import GIVEN_UP, Decoder, Encoder, compile_decoder, compile_encoder
 from schemas.errors import Undecodable
 from schemas.events import DeadLetter, Event, RecordHeader
 from schemas.limits import MAX_DEAD_LETTER_BYTES, MAX_RECORD_BYTES
@@ -40,35 +44,15 @@ _CLASSES: Final[dict[str, type[Any]]] = {
 _BROKEN_BODY: Final = (EOFError, IndexError, ValueError, OverflowError)
 
 
-def _maker(cls: type[Any]) -> Callable[[dict[str, Any]], Any]:
-    """Makes an event of a whole record: a third of what the class's own constructor costs with its many keywords."""
-    new: Callable[[type[Any]], Any] = object.__new__
-
-    def make(record: dict[str, Any]) -> Any:
-        event = new(cls)
-        for name, value in record.items():
-            setattr(event, name, value)
-        return event
-
-    return make
-
-
-def _make_dead_letter(record: dict[str, Any]) -> DeadLetter:
-    return DeadLetter(**record | {"headers": [RecordHeader(**header) for header in record["headers"]]})
-
-
-_MAKERS: Final[dict[type[Any], Callable[[dict[str, Any]], Any]]] = {DeadLetter: _make_dead_letter}
-
-
 class _Reader(NamedTuple):
     """How records of one schema id are read."""
 
     cls: type[Any]
     writer: dict[str, Any]
     reader: dict[str, Any] | None
-    make: Callable[[dict[str, Any]], Any]
     int_fields: tuple[str, ...]
     max_bytes: int
+    decode: Decoder | None
 
 
 class _Writer(NamedTuple):
@@ -79,6 +63,7 @@ class _Writer(NamedTuple):
     fields: tuple[str, ...]
     values: Callable[[Any], tuple[Any, ...]]
     int_fields: tuple[str, ...]
+    encode: Encoder | None
 
 
 def _int_fields(schema: dict[str, Any]) -> tuple[str, ...]:
@@ -91,19 +76,22 @@ class _Tables:
     def __init__(self, ids: Mapping[int, str]) -> None:
         self.writers: dict[type[Any], _Writer] = {}
         self.readers: dict[int, _Reader] = {}
+        self.framed: dict[bytes, _Reader] = {}
         for number, versioned in ids.items():
             name = record_name(versioned)
             cls = _CLASSES[name]
             writer = load_schema(versioned)
             latest = load_schema(f"{name}.v{latest_version(name)}")
             reader = None if latest is writer else latest
-            make = _MAKERS.get(cls) or _maker(cls)
             max_bytes = MAX_DEAD_LETTER_BYTES if cls is DeadLetter else MAX_RECORD_BYTES
             ints = _int_fields(latest)
-            self.readers[number] = _Reader(cls, writer, reader, make, ints, max_bytes)
+            decoder = compile_decoder(cls, writer, latest)
+            self.readers[number] = _Reader(cls, writer, reader, ints, max_bytes, decoder)
+            self.framed[_HEADER.pack(0, number)] = self.readers[number]
             if reader is None:
                 fields = tuple(field["name"] for field in writer["fields"])
-                self.writers[cls] = _Writer(_HEADER.pack(0, number), writer, fields, attrgetter(*fields), ints)
+                header, encoder = _HEADER.pack(0, number), compile_encoder(writer)
+                self.writers[cls] = _Writer(header, writer, fields, attrgetter(*fields), ints, encoder)
         missing = [cls.__name__ for cls in _CLASSES.values() if cls not in self.writers]
         if missing:
             raise ValueError(f"no schema id for the latest version of {', '.join(missing)}; every event needs one")
@@ -121,20 +109,34 @@ def use_ids(ids: Mapping[int, str]) -> None:
     _tables = _Tables(ids)
 
 
+def frame(cls: type[Any]) -> bytes:
+    """The five bytes before the body of a record of this class: the zero byte and the schema's id."""
+    return _tables.writers[cls].header
+
+
 def encode(event: Event) -> bytes:
     """The event in wire format. Raises ``ValueError`` naming the record where a field does not fit its schema."""
-    header, schema, fields, values_of, int_fields = _tables.writers[type(event)]
-    values = dict(zip(fields, values_of(event), strict=True))
+    writer = _tables.writers[type(event)]
+    if writer.encode is None:
+        return _encode_generally(writer, event)
+    try:
+        return writer.header + writer.encode(event)
+    except GIVEN_UP:  # of another form, or wrong: fastavro knows
+        return _encode_generally(writer, event)
+
+
+def _encode_generally(writer: _Writer, event: Event) -> bytes:
+    values = dict(zip(writer.fields, writer.values(event), strict=True))
     if type(event) is DeadLetter:
         values["headers"] = [{"name": each.name, "value": each.value} for each in event.headers]
     out = io.BytesIO()
-    out.write(header)
+    out.write(writer.header)
     try:
-        for name in int_fields:
+        for name in writer.int_fields:
             value = values[name]
             if value is not None and not _MIN_INT <= value <= _MAX_INT:
                 raise ValueError(f"{name} is {value}, an int has 32 bits")
-        schemaless_writer(out, schema, values)
+        schemaless_writer(out, writer.schema, values)
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise ValueError(f"{type(event).__name__} does not fit its schema: {error}") from error
     return out.getvalue()
@@ -146,33 +148,51 @@ def decode(data: bytes) -> Event:
     Raises ``Undecodable`` for a wrong frame, an unknown schema id, a broken body, an ``int`` beyond 32 bits, left-over
     bytes, or a record larger than ``schemas.limits`` allows. Strings and arrays cannot be longer than the record.
     """
-    size = len(data)
-    if size > MAX_DEAD_LETTER_BYTES:
-        raise _too_large(size, MAX_DEAD_LETTER_BYTES)
-    if size < 5 or data[0] != 0:
-        raise Undecodable("not in Confluent wire format: it must begin with a zero byte and a 4-byte schema id")
-    number = int.from_bytes(data[1:5], "big")
-    entry = _tables.readers.get(number)
-    if entry is None:
-        raise Undecodable(f"schema id {number} is unknown; known are {sorted(_tables.readers)}", code="unknown_schema")
-    cls, writer, reader, make, int_fields, max_bytes = entry
-    if size > max_bytes:
-        raise _too_large(size, max_bytes)
-    body = io.BytesIO(data)
+    entry = _tables.framed.get(data[:5])
+    if entry is None or len(data) > entry.max_bytes:
+        raise _refusal(data)
+    if entry.decode is None:
+        return _decode_generally(entry, data)
+    try:
+        event: Event = entry.decode(data)
+    except GIVEN_UP:  # of another form, or broken: fastavro knows
+        return _decode_generally(entry, data)
+    return event
+
+
+def _decode_generally(entry: _Reader, data: bytes) -> Event:
+    cls, body = entry.cls, io.BytesIO(data)
     body.seek(5)
     try:
-        record = schemaless_reader(body, writer, reader)
+        record: Any = schemaless_reader(body, entry.writer, entry.reader)
     except _BROKEN_BODY as error:
         raise Undecodable(f"the body is no {cls.__name__}: {error!r}") from error
-    if body.tell() != size:
-        raise Undecodable(f"{size - body.tell()} bytes are left over after the {cls.__name__}", code="left_over")
+    left_over = len(data) - body.tell()
+    if left_over:
+        raise Undecodable(f"{left_over} bytes are left over after the {cls.__name__}", code="left_over")
     # fastavro reads and writes an int as a long: other programs and the tables behind would break on it.
-    for name in int_fields:
+    for name in entry.int_fields:
         value = record[name]
         if value is not None and not _MIN_INT <= value <= _MAX_INT:
             raise Undecodable(f"{cls.__name__}.{name} is {value}, an int has 32 bits", code="out_of_range")
-    event: Event = make(record)
+    if cls is DeadLetter:
+        record["headers"] = [RecordHeader(**header) for header in record["headers"]]
+    event: Event = cls(**record)
     return event
+
+
+def _refusal(data: bytes) -> Undecodable:
+    """Why a record is not even begun."""
+    size = len(data)
+    if size > MAX_DEAD_LETTER_BYTES:
+        return _too_large(size, MAX_DEAD_LETTER_BYTES)
+    if size < 5 or data[0] != 0:
+        return Undecodable("not in Confluent wire format: it must begin with a zero byte and a 4-byte schema id")
+    number = int.from_bytes(data[1:5], "big")
+    entry = _tables.readers.get(number)
+    if entry is None:
+        return Undecodable(f"schema id {number} is unknown; known are {sorted(_tables.readers)}", code="unknown_schema")
+    return _too_large(size, entry.max_bytes)
 
 
 def _too_large(size: int, limit: int) -> Undecodable:

@@ -4,6 +4,8 @@
 happened. ``Undecodable``: the record itself cannot be read. Everything else is a bug and counts as retryable.
 """
 
+import math
+
 
 class PipelineError(Exception):
     """What every error of the pipeline is. ``code`` is for programs, the message for people."""
@@ -13,17 +15,18 @@ class PipelineError(Exception):
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
         if code is not None:
-            self.code = code
+            self.code = str(code)
 
 
 class Retryable(PipelineError):
-    """A passing fault. ``retry_after_s`` is the wait the upstream asked for, in seconds."""
+    """A passing fault. ``retry_after_s`` is the wait the upstream asked for, in seconds; what is no number is none."""
 
     code = "retryable"
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, *, code: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message, code=code)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = _seconds(retry_after_s)
 
 
 class Permanent(PipelineError):
@@ -42,3 +45,12 @@ class Unknown(PipelineError):
     """The effect may have happened: somebody has to look before it is tried again."""
 
     code = "unknown"
+
+
+def _seconds(value: object) -> float | None:
+    """A handler may hand on what a header said: the engine reckons with it where nothing guards it any more."""
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) else None

@@ -193,6 +193,7 @@ class TaskEvent:
     remaining_s: float | None = None
     plugin_version: str | None = None
     pipeline_hash: str | None = None
+    gate: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -27,6 +27,7 @@ KINDS: Final[dict[str, Kind]] = {
     kind.name: kind
     for kind in (
         Kind("matched", None, outcome=False, final=False, retryable=False, rank=0),
+        Kind("called_back", None, outcome=False, final=False, retryable=False, rank=0),
         Kind("accepted", "pending", outcome=False, final=False, retryable=False, rank=1),
         Kind("moved", "pending", outcome=False, final=False, retryable=False, rank=2),
         Kind("deferred", "pending", outcome=False, final=False, retryable=False, rank=2),
@@ -36,6 +37,7 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("released", "processing", outcome=False, final=False, retryable=False, rank=4),
         Kind("waiting", "processing", outcome=True, final=False, retryable=False, rank=5),
         Kind("retry", "pending", outcome=True, final=False, retryable=False, rank=6),
+        Kind("unclear", "unknown", outcome=True, final=False, retryable=False, rank=6),
         Kind("step_completed", "processing", outcome=True, final=False, retryable=False, rank=7),
         Kind("failed", "failed", outcome=True, final=False, retryable=True, rank=8),
         Kind("timed_out", "failed_permanently", outcome=True, final=True, retryable=True, rank=9),
@@ -48,7 +50,13 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("dismissed", "failed_permanently", outcome=False, final=True, retryable=False, rank=11),
     )
 }
-"""Every kind by name. ``failed`` means: the tier's tries are used up and the failed tier takes over."""
+"""Every kind by name. ``failed`` means: the tier's tries are used up and the failed tier takes over.
+
+``unclear``: whether the work was done is not known, and its handler will look for it. ``unknown``: a person has to.
+"""
+
+OUTCOME_KINDS: Final = tuple(kind.name for kind in KINDS.values() if kind.outcome)
+"""Names of the kinds that end an attempt."""
 
 FINAL_KINDS: Final = tuple(kind.name for kind in KINDS.values() if kind.final)
 """Names of the kinds that end an event's run."""

@@ -1,13 +1,15 @@
 """Database engines as every role needs them, and the check that a database is at the right migration."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from projections.migrate import BRANCHES, pending
 from streams.errors import SetupError
+from streams.settings import Settings
 
 _BUSY_TIMEOUT_MS: Final = 15_000
 
@@ -69,6 +71,38 @@ def _create_sqlite_engine(url: str, durable: bool) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def open_database(settings: Settings, *, read_only: bool = False) -> Engine:
+    """An engine for the system's database, or for its read replica, if there is one, where nothing will be written.
+
+    Raises ``SetupError`` where settings name none.
+    """
+    url = (settings.read_database_url if read_only else None) or settings.database_url
+    if url is None:
+        raise SetupError("No database is known.", "Set WEBHOOK_DATABASE_URL, or start one with `webhook local start`.")
+    return create_database_engine(url.get_secret_value())
+
+
+@contextmanager
+def opened_database(settings: Settings, *branches: str, read_only: bool = False) -> Iterator[Engine]:
+    """``open_database`` for as long as the block lasts, at the newest migration of these branches, or of all.
+
+    Raises ``SetupError`` as ``open_database`` and ``check_migrations`` do.
+    """
+    engine = open_database(settings, read_only=read_only)
+    try:
+        check_migrations(engine, branches or BRANCHES)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether the database is away rather than refusing a statement: the same one may succeed later."""
+    # psycopg2 knows no better class for an answer that ends in the middle, and no server gave it a code.
+    is_cut_off = type(error) is DatabaseError and getattr(error.orig, "pgcode", None) is None
+    return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated or is_cut_off
 
 
 def check_migrations(engine: Engine, branches: Sequence[str] = BRANCHES) -> None:

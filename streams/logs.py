@@ -1,16 +1,17 @@
-"""Logs: one line an event on standard error, secrets taken out by the names of their keys."""
+"""Logs: one line an event on standard error, without secrets, known by their keys' names or as a tenant's."""
 
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
 import structlog
 
+from handlers.redaction import REDACTED, current_redactor
 from streams.settings import Settings
 
-REDACTED: Final = "[redacted]"
 _SECRET_NAME: Final = re.compile(
     r"password|passwd|passphrase|secret|token|authori[sz]ation|api_?-?key|private_?-?key|encryption_?-?key"
     r"|credential|cookie|signature|configure\b|client_?-?id\b",
@@ -38,8 +39,22 @@ def redact(value: Any, depth: int = _DEPTH) -> Any:
 
 
 def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    clean: dict[str, Any] = redact(event)
+    # By names what nobody knows, by value what is a secret of the tenant whose handler writes.
+    clean: dict[str, Any] = current_redactor.get().value(redact(event))
     return clean
+
+
+def _shorten_asyncio(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Of what the event loop says of forgotten tasks keep what happened and where, not what was raised.
+
+    It speaks outside the context of the tenant whose handler forgot them, so nobody knows which secrets to look for.
+    """
+    record, raised = event.get("_record"), event.get("exc_info")
+    if isinstance(record, logging.LogRecord) and record.name == "asyncio" and isinstance(raised, tuple):
+        kind, _, trace = event.pop("exc_info")
+        event["event"] = str(event["event"]).partition("\n")[0]
+        event["exception"] = f"{kind.__name__}\n{''.join(traceback.format_tb(trace))}"
+    return event
 
 
 def configure_logs(settings: Settings) -> None:
@@ -75,6 +90,7 @@ def configure_logs(settings: Settings) -> None:
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
+                _shorten_asyncio,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 # Before redaction, and never by the renderer: it would print local variables, and with them secrets.
                 structlog.processors.format_exc_info,

@@ -5,27 +5,30 @@ so that the usual tools show the lag. A crash therefore repeats and loses nothin
 projector waits; it skips only what can never be written, and says so.
 """
 
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event as StopEvent
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from projections import positions
 from projections.positions import PositionBeyondLog
-from projections.records import Dispatched, Fact, LogRecord, Positions, Scheduled, check_fact
-from projections.writer import write
+from projections.records import Dispatched, Fact, LogRecord, Positions, Scheduled
+from projections.writer import Batch, Run, write
 from schemas.codec import decode_as
 from schemas.errors import Undecodable
 from schemas.events import TaskEvent, TaskScheduled
-from streams.broker.connection import consumer_config
+from streams.broker.connection import consumer_config, log_ends
+from streams.broker.runtime import is_embedded
+from streams.database import is_away
 from streams.headers import find_header
 from streams.settings import Settings
 from topics.catalogue import Catalogue
@@ -38,14 +41,19 @@ OnWritten: TypeAlias = Callable[[Positions], None]
 _POLL_S: Final = 0.2
 _BROKER_TIMEOUT_S: Final = 15.0
 _COMMIT_EVERY_S: Final = 1.0
+_SHORTEST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 5.0
+_SWITCH_S: Final = 0.0005
 _FETCHED_KIB: Final = 32 * 1024
+_EMBEDDED_FETCH_MS: Final = 10
+"""The embedded broker tells of a record only when a fetch ends; intents and everyone who looks wait for this one."""
+
 _OUT_OF_RANGE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a projector has done since it started, in records."""
+    """What a projector has done since it started, in records that say or should say something for the tables."""
 
     projected: int = 0
     skipped: int = 0
@@ -89,14 +97,10 @@ class Projector:
         where another projector has taken over, and ``KafkaException`` for what the client cannot recover from.
         """
         self._stop = stop
-        consumer = Consumer(
-            {
-                **consumer_config(self._settings, GROUP),
-                # A position outside the log is an incident, never a reason to jump (R20, R21).
-                "auto.offset.reset": "error",
-                "queued.max.messages.kbytes": _FETCHED_KIB,
-            }
-        )
+        # The thread that writes needs the interpreter for moments only, after each answer of the database; by default
+        # it would wait for 5 ms each time while the other one decodes.
+        sys.setswitchinterval(_SWITCH_S)
+        consumer = Consumer(self._consumer_config())
         try:
             consumer.subscribe(self.topics, on_assign=self._assign)
             with ThreadPoolExecutor(1, "projector-writer") as writer:
@@ -105,16 +109,30 @@ class Projector:
         finally:
             consumer.close()
 
+    def _consumer_config(self) -> dict[str, Any]:
+        config = {
+            **consumer_config(self._settings, GROUP),
+            # A position outside the log is an incident, never a reason to jump (R20, R21).
+            "auto.offset.reset": "error",
+            "queued.max.messages.kbytes": _FETCHED_KIB,
+        }
+        if is_embedded(self._settings):
+            config["fetch.wait.max.ms"] = _EMBEDDED_FETCH_MS
+        return config
+
     def _follow(self, consumer: Consumer, writer: ThreadPoolExecutor) -> None:
-        """Read and decode a batch while the database takes the one before it; never more than these two."""
+        """Read a batch while the database takes the one before it; never more than these two.
+
+        This thread does all that needs the processor, the writer's waits for the database.
+        """
         writing: Future[None] | None = None
         while not self._stop.is_set():
-            records = [self._read(message) for message in self._receive(consumer) if not self._is_error(message)]
-            if writing is not None and (records or writing.done()):
+            batch = self._read(self._receive(consumer))
+            if writing is not None and (batch.runs or writing.done()):
                 writing.result()
                 writing = None
-            if records:
-                writing = writer.submit(self._write, records)
+            if batch.runs:
+                writing = writer.submit(self._write, batch)
             self._commit(consumer)
         if writing is not None:
             writing.result()
@@ -149,28 +167,39 @@ class Projector:
             return []
         sought = []
         for (topic, partition), position in found.items():
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_BROKER_TIMEOUT_S)
-            sought.append(TopicPartition(topic, partition, _start(topic, partition, position, (low, high))))
+            ends = self._ends(consumer, topic, partition)
+            if ends is None:
+                return []
+            sought.append(TopicPartition(topic, partition, _start(topic, partition, position, ends)))
         log.info("projector reads", partitions=len(sought))
         return sought
 
-    def _write(self, records: Sequence[LogRecord]) -> None:
+    def _ends(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int] | None:
+        """First and next offset; asked again while the answer is one that passes. ``None``: stopped before."""
+        backoff_s = _SHORTEST_BACKOFF_S
+        while (found := log_ends(consumer, topic, partition, _BROKER_TIMEOUT_S, "projector")) is None:
+            if self._stop.wait(backoff_s):
+                return None
+            backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+        return found
+
+    def _write(self, batch: Batch) -> None:
         reached: Positions = {}
 
         def write_all() -> None:
             try:
-                reached.update(write(self._engine, records, self._epoch))
+                reached.update(write(self._engine, batch, self._epoch))
             except DataError:
-                reached.update(self._write_singly(records))
+                reached.update(self._write_singly(batch.records))
 
         if not self._insist(write_all):
             return
-        self.counts.projected += len(records)
+        self.counts.projected += sum(fact is not None for run in batch.runs for fact in run.facts)
         self._reached.put(reached)
         if self._on_written is not None:
             self._on_written(reached)
 
-    def _write_singly(self, records: Sequence[LogRecord]) -> Positions:
+    def _write_singly(self, records: Iterable[LogRecord]) -> Positions:
         """After a batch with something in it that the database refuses: everything but that."""
         reached: Positions = {}
         for record in records:
@@ -184,11 +213,13 @@ class Projector:
 
     def _insist(self, work: Callable[[], None]) -> bool:
         """Do it, again and again while the database is away. False where the projector was stopped before."""
-        backoff_s = 0.1
+        backoff_s = _SHORTEST_BACKOFF_S
         while True:
             try:
                 work()
-            except (OperationalError, InterfaceError) as error:
+            except DBAPIError as error:
+                if not is_away(error):
+                    raise
                 log.warning(
                     "the database is away, the projector waits", wait_s=backoff_s, error=str(error.orig).strip()
                 )
@@ -198,10 +229,35 @@ class Projector:
             else:
                 return True
 
-    def _is_error(self, message: Message) -> bool:
+    def _read(self, messages: Sequence[Message]) -> Batch:
+        """What the messages hold; of several in a row that hold nothing for the tables, the last."""
+        batch = Batch()
+        add = batch.rows.add
+        run = Run("", -1)
+        for message in messages:
+            if message.error() is not None:
+                self._heed(message)
+                continue
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            if partition != run.partition or topic != run.topic:
+                batch.close(run)
+                run = Run(topic, partition)
+            try:
+                fact = self._fact(topic, message)
+                if fact is not None:
+                    add(fact)
+            except Undecodable as error:
+                self._skip(topic, partition, offset, error)
+                fact = None
+            run.append(offset, fact)
+        batch.close(run)
+        if self._engine.dialect.name == "postgresql":
+            batch.encode()
+        return batch
+
+    def _heed(self, message: Message) -> None:
+        """Stop for what the client cannot recover from."""
         error = message.error()
-        if error is None:
-            return False
         if error.code() in _OUT_OF_RANGE:
             raise PositionBeyondLog(
                 f"{message.topic()}[{message.partition()}] no longer holds offset {message.offset()}, which comes next "
@@ -210,24 +266,12 @@ class Projector:
         if error.fatal():
             raise KafkaException(error)
         log.warning("the projector's consumer reports", error=error.str(), topic=message.topic())
-        return True
-
-    def _read(self, message: Message) -> LogRecord:
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        try:
-            fact = self._fact(topic, message)
-            if fact is not None:
-                check_fact(fact)
-        except Undecodable as error:
-            self._skip(topic, partition, offset, error)
-            fact = None
-        return LogRecord(topic, partition, offset, fact)
 
     def _fact(self, topic: str, message: Message) -> Fact | None:
         if topic == self._catalogue.events:
             return decode_as(TaskEvent, message.value() or b"")
         if topic == self._catalogue.scheduled:
-            return Scheduled(decode_as(TaskScheduled, message.value() or b""), message.key() or b"")
+            return Scheduled(decode_as(TaskScheduled, message.value() or b""), message.key() or b"", message.offset())
         schedule_id = find_header(message.headers(), "schedule_id")
         if schedule_id is None:
             return None

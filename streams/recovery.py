@@ -10,24 +10,38 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, RowMapping, delete, exists, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, RowMapping, case, delete, exists, func, insert, select, tuple_, update
 
-from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_CHANGES, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
+from projections.call_backs import hand_out_call_backs
+from projections.history import split_runs_on
+from projections.lanes import release_lanes
+from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_CALL_BACKS, WEBHOOK_CHANGES, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
 from schemas.codec import decode_as, encode
 from schemas.events import TaskId, TaskReady, WebhookRequested, from_datetime
 from schemas.kinds import FINAL_KINDS, KINDS
+from streams.agents.acceptance import LANE, lane_wanted
+from streams.agents.intents import Pending, pending_of
+from streams.capture.coalescing import ENDED_FOR_OTHERS
 from streams.capture.outbox import OUTBOX
-from streams.engine.decide import TRIES_BEFORE
+from streams.capture.schedule_feed import ENDS
+from streams.engine.decide import RECONCILE, TRIES_BEFORE, WAIT
 from topics.catalogue import Catalogue
+from topics.gates import COALESCE, call_back_gate, is_call_back_gate
 from topics.keys import partition_key
 
 _CHUNK: Final = 500
+_LANE_ROOM: Final = 4_000_000_000_000_000
+"""More than the microseconds of any acceptance: places between what lanes hold and what the new log will bring."""
 _OPEN_STATUSES: Final = tuple({kind.status for kind in KINDS.values() if kind.status and not kind.final})
+
+_BEGUN: Final = ("intent", "started", "claimed", "released")
+"""Last records of events whose handler may have acted. An ordinary handler is run again all the same."""
 
 _IS_CHANGE: Final = OUTBOX.c.record_type == "ModelChanged"
 _IS_REQUEST: Final = OUTBOX.c.record_type == "WebhookRequested"
 _MATCHED: Final = exists().where(WEBHOOK_CHANGES.c.change_id == OUTBOX.c.record_id)
 _ACCEPTED: Final = exists().where(WEBHOOK_EVENTS.c.event_id == OUTBOX.c.record_id)
+_CALLED_BACK: Final = exists().where(WEBHOOK_CALL_BACKS.c.call_back_id == OUTBOX.c.record_id)
 _ENDED: Final = exists().where(WEBHOOK_EVENTS.c.event_id == OUTBOX.c.record_id, WEBHOOK_EVENTS.c.kind.in_(FINAL_KINDS))
 
 
@@ -43,12 +57,12 @@ class Recovery:
 def forget_finished(connection: Connection) -> int:
     """Delete published rows that no start needs any more; how many.
 
-    A change is done with when its matches are in the views, a request when its event has a final outcome: until then
-    the row alone has the options that the request came with.
+    A change is done with when its matches are in the views, a call-back when it is there itself, a request when its
+    event has a final outcome: until then the row alone has the options that the request came with.
     """
     published = OUTBOX.c.published_at.is_not(None)
     changes = connection.execute(delete(OUTBOX).where(published, _IS_CHANGE, _MATCHED))
-    requests = connection.execute(delete(OUTBOX).where(published, _IS_REQUEST, _ENDED))
+    requests = connection.execute(delete(OUTBOX).where(published, _IS_REQUEST, _ENDED | _CALLED_BACK))
     return changes.rowcount + requests.rowcount
 
 
@@ -61,15 +75,32 @@ def recover(connection: Connection, catalogue: Catalogue) -> Recovery:
     """
     now = datetime.now(UTC)
     # A relay that was killed may not have noted what it had published.
-    noted = OUTBOX.c.published_at.is_(None) & ((_IS_CHANGE & _MATCHED) | (_IS_REQUEST & _ACCEPTED))
+    is_known = (_IS_CHANGE & _MATCHED) | (_IS_REQUEST & (_ACCEPTED | _CALLED_BACK))
+    noted = OUTBOX.c.published_at.is_(None) & is_known
     connection.execute(update(OUTBOX).where(noted).values(published_at=now))
     forget_finished(connection)
     published = OUTBOX.c.published_at.is_not(None)
     again = update(OUTBOX).values(published_at=None)
     changes = connection.execute(again.where(published, _IS_CHANGE, ~_MATCHED)).rowcount
     requests = connection.execute(again.where(published, _IS_REQUEST, ~_ACCEPTED)).rowcount
+    _begin_lanes_anew(connection)
     tasks = sum(_reschedule(connection, catalogue, events, now) for events in _unfinished(connection))
     return Recovery(requests, changes, tasks)
+
+
+def _begin_lanes_anew(connection: Connection) -> None:
+    """Put what stands in a lane, or came among events alike, before everything that this start's log will bring.
+
+    Its offsets begin at 0.
+    """
+    waits = WEBHOOK_SCHEDULE.c
+    place = waits.log_offset
+    in_lane = waits.lane.is_not(None) & waits.closed_at.is_(None)
+    # Those that went, too: what comes has to be later than they are.
+    for ordered in (in_lane, func.substr(waits.gate, 1, len(COALESCE)) == COALESCE):
+        last = connection.execute(select(func.max(place)).where(ordered)).scalar_one()
+        if last is not None:
+            connection.execute(update(WEBHOOK_SCHEDULE).where(ordered).values(log_offset=place - last - _LANE_ROOM))
 
 
 def _unfinished(connection: Connection) -> Iterator[Sequence[RowMapping]]:
@@ -101,7 +132,9 @@ def _reschedule(connection: Connection, catalogue: Catalogue, events: Sequence[R
     ids = [event["event_id"] for event in events]
     known = {
         (row.event_id, row.run, row.step, row.attempt): row
-        for row in connection.execute(select(waits).where(waits.c.event_id.in_(ids), waits.c.task.is_not(None)))
+        for row in connection.execute(
+            select(waits).where(waits.c.event_id.in_(ids), waits.c.task.is_not(None)).order_by(waits.c.dispatch_seq)
+        )
     }
     requests = {
         row.record_id: decode_as(WebhookRequested, row.payload)
@@ -115,8 +148,9 @@ def _reschedule(connection: Connection, catalogue: Catalogue, events: Sequence[R
             select(WEBHOOK_ATTEMPTS).where(WEBHOOK_ATTEMPTS.c.event_id.in_(ids), WEBHOOK_ATTEMPTS.c.kind == "failed")
         )
     }
+    doubts = _doubts(connection, ids, now)
     fresh: list[dict[str, Any]] = []
-    undispatched: list[str] = []
+    reopened: list[str] = []
     for event in events:
         task_id = _next_task(event)
         wait = known.get(task_id)
@@ -127,14 +161,78 @@ def _reschedule(connection: Connection, catalogue: Catalogue, events: Sequence[R
             if before is not None:
                 # The failed tier counts its own tries from there (R10).
                 options[TRIES_BEFORE] = str(before)
-            fresh.append(_wait(event, task_id, options, catalogue, now))
-        elif wait.closed_at is None and wait.dispatched_at is not None:
-            undispatched.append(wait.schedule_id)
+            if task_id in doubts:
+                options[RECONCILE] = doubts[task_id].encode()
+            fresh.append(_wait(event, task_id, options, _call_back_gate(event), catalogue, now))
+        elif wait.closed_at is None:
+            if wait.dispatched_at is not None:
+                reopened.append(wait.schedule_id)
+            # What has begun was published, though the relay may not have noted it.
+            if task_id in doubts:
+                _hand_on(connection, wait, doubts[task_id])
+        elif event["dispatch_seq"] > wait.dispatch_seq:
+            fresh.append(_sent_on(event, task_id, wait, doubts.get(task_id), catalogue, now))
+        elif wait.kind in ENDS or (wait.kind in ENDED_FOR_OTHERS and wait.dispatched_at is None):
+            # The relay has recorded the end, but in the log that is gone.
+            reopened.append(wait.schedule_id)
+    _store(connection, fresh, reopened)
+    return len(fresh) + len(reopened)
+
+
+def _store(connection: Connection, fresh: Sequence[dict[str, Any]], reopened: Sequence[str]) -> None:
+    """Add rows, and open others again."""
+    waits = WEBHOOK_SCHEDULE
     if fresh:
         connection.execute(insert(waits), fresh)
-    if undispatched:
-        connection.execute(update(waits).where(waits.c.schedule_id.in_(undispatched)).values(dispatched_at=None))
-    return len(fresh) + len(undispatched)
+        lanes = sorted({row["lane"] for row in fresh if row["lane"] is not None})
+        if lanes:
+            release_lanes(connection, lanes)
+        hand_out_call_backs(connection, {row["gate"] for row in fresh if row["gate"] is not None})
+    if reopened:
+        # Who was told that it is too late to cancel was told the truth.
+        too_late = (waits.c.kind == "cancelled") & waits.c.dispatched_at.is_not(None)
+        anew = {"dispatched_at": None, "closed_at": None, "kind": case((too_late, "recovered"), else_=waits.c.kind)}
+        connection.execute(update(waits).where(waits.c.schedule_id.in_(reopened)).values(anew))
+
+
+def _doubts(connection: Connection, ids: Sequence[str], now: datetime) -> dict[TaskId, Pending]:
+    """Tasks of these events that may have been done, or an earlier attempt of theirs: nothing outlived the process."""
+    attempts = WEBHOOK_ATTEMPTS
+    open_ones = select(attempts).where(attempts.c.event_id.in_(ids), attempts.c.kind.in_((*_BEGUN, "unclear")))
+    found: dict[TaskId, Pending] = {}
+    for row in connection.execute(open_ones.order_by(attempts.c.attempt)):
+        if row.kind == "unclear":
+            next_task = TaskId(row.event_id, row.run, row.step, row.attempt + 1)
+            found[next_task] = Pending(from_datetime(row.recorded_at), 0, row.attempt)
+        else:
+            found[TaskId(row.event_id, row.run, row.step, row.attempt)] = Pending(from_datetime(now), 0, row.attempt)
+    return found
+
+
+def _hand_on(connection: Connection, wait: Row[Any], doubt: Pending) -> None:
+    """Let a task that is in the schedule already look for what may have been done, before it does it (R6)."""
+    task = decode_as(TaskReady, wait.task)
+    _remember(task, doubt)
+    waits = WEBHOOK_SCHEDULE
+    connection.execute(update(waits).where(waits.c.schedule_id == wait.schedule_id).values(task=encode(task)))
+
+
+def _remember(task: TaskReady, doubt: Pending) -> None:
+    known = pending_of(task)
+    if known is not None:
+        doubt = doubt._replace(sent_until=max(known.sent_until, doubt.sent_until), looks=known.looks)
+    task.options[RECONCILE] = doubt.encode()
+
+
+def _sent_on(
+    event: RowMapping, task_id: TaskId, wait: Row[Any], doubt: Pending | None, catalogue: Catalogue, now: datetime
+) -> dict[str, Any]:
+    """The row of a task that came out of the schedule and was deferred or moved since; the log had what came then."""
+    task = decode_as(TaskReady, wait.task)
+    if doubt is not None:
+        _remember(task, doubt)
+    gate = wait.gate if is_call_back_gate(wait.gate) else None
+    return _wait(event, task_id, task.options, gate, catalogue, now)
 
 
 def _next_task(event: RowMapping) -> TaskId:
@@ -153,17 +251,35 @@ def _due_at(event: RowMapping) -> datetime:
     return accepted + timedelta(seconds=event["delay_s"]) if delayed else accepted
 
 
+def _call_back_gate(event: RowMapping) -> str | None:
+    """Of an event that waits for a call-back: its next attempt runs no handler, but goes on with the call-back."""
+    if event["kind"] != "waiting":
+        return None
+    return call_back_gate(event["tenant_id"], orjson.loads(event["result"])["call_back"])
+
+
 def _wait(
-    event: RowMapping, task_id: TaskId, options: dict[str, str], catalogue: Catalogue, now: datetime
+    event: RowMapping,
+    task_id: TaskId,
+    options: dict[str, str],
+    gate: str | None,
+    catalogue: Catalogue,
+    now: datetime,
 ) -> dict[str, Any]:
     tier = event["tier"]
     topic = event["next_topic"] or (catalogue.steps(tier) if task_id.step else catalogue.topic(tier))
     results = orjson.loads(event["results"] or "[]")[: task_id.step]
+    key = partition_key(event["tenant_id"], event["model"], event["model_id"], task_id.event_id)
+    strict, wanted = lane_wanted(event["routing_rule"], key) or (None, None)
+    lane = None
+    if wanted is not None:
+        options[LANE] = wanted
+        # Who has begun has the lane already.
+        lane = options[LANE] if event["kind"] == "accepted" else None
+    if gate is not None:
+        options.setdefault(WAIT, event["result"])
     task = TaskReady(
-        event_id=task_id.event_id,
-        run=task_id.run,
-        step=task_id.step,
-        attempt=task_id.attempt,
+        **task_id._asdict(),
         dispatch_seq=event["dispatch_seq"],
         tenant_id=event["tenant_id"],
         endpoint=event["endpoint"],
@@ -177,25 +293,28 @@ def _wait(
         settings_entry=event["settings_entry"],
         results=[orjson.dumps(each).decode() for each in results],
         options=options,
+        gate=gate,
         failover_from=event["failover_from"],
     )
+    task.plugin_version, task.pipeline_hash = split_runs_on(event["runs_on"])
     return {
         "schedule_id": f"{task_id}|{event['dispatch_seq']}",
         "version": 1,
+        **task_id._asdict(),
         "tenant_id": task.tenant_id,
-        "event_id": task.event_id,
-        "run": task.run,
-        "step": task.step,
-        "attempt": task.attempt,
         "dispatch_seq": task.dispatch_seq,
         "endpoint": task.endpoint,
         "tier": catalogue.tier(topic).name,
         "target_topic": topic,
-        "kind": "recovered",
+        "kind": strict if lane else "recovered",
+        "gate": gate,
+        "lane": lane,
+        "log_offset": task.accepted_at - _LANE_ROOM,
+        "held_by": lane,
         "reason": "found without an outcome at an embedded start",
         "due_at": _due_at(event),
         "accepted_at": event["accepted_at"],
         "created_at": now,
-        "record_key": partition_key(task.tenant_id, task.model, task.model_id, task.event_id),
+        "record_key": key,
         "task": encode(task),
     }

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from handlers.addresses import AddressPolicy
 from topics.catalogue import DEFAULT_PARTITIONS, DEFAULT_PREFIX, Catalogue, build_catalogue
 from topics.tiers import TIERS
 
@@ -71,24 +72,68 @@ class Settings(BaseSettings):
         64 * 1024 * 1024, ge=1024, description="Bytes of records held in a worker before it pauses."
     )
     task_timeout_s: float = Field(30.0, gt=0, le=3600, description="Longest run of a task that names no timeout.")
+    handler_threads: int = Field(
+        32, ge=1, le=1000, description="Threads of a process for handlers that are plain functions."
+    )
+    clocks_apart_s: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="How far hosts' clocks may differ: what is not found counts as not done only so much later.",
+    )
     commit_interval_s: float = Field(0.5, gt=0, le=60, description="Time between commits of offsets.")
+    breaker_failures: int = Field(
+        10, ge=1, le=1000, description="Failed calls in a row that open the circuit to a tenant's upstream."
+    )
+    breaker_window_s: float = Field(60.0, gt=0, le=3600, description="Time within which they must have failed.")
+    breaker_open_s: float = Field(
+        10.0, gt=0, le=3600, description="Time until an open circuit's first probe; it doubles with each that fails."
+    )
+    breaker_longest_open_s: float = Field(300.0, gt=0, le=86_400, description="Longest time between two probes.")
     session_timeout_s: float = Field(10.0, ge=6, le=300, description="A worker silent for so long is taken for dead.")
     fetch_wait_ms: int = Field(
         500, ge=1, le=60_000, description="Longest wait of a fetch that finds nothing; the embedded broker takes 20."
+    )
+    linger_ms: int = Field(
+        5, ge=0, le=1000, description="How long an outcome waits for others to go with it; the embedded broker takes 0."
     )
     stop_grace_s: float = Field(30.0, ge=0, le=3600, description="Time for running tasks after SIGTERM.")
     rebalance_grace_s: float = Field(
         1.0, ge=0, le=30, description="Time for running tasks when partitions are revoked."
     )
 
+    dead_letters_per_minute: int = Field(
+        300, ge=1, description="Unreadable records that a group gives up within a minute before its worker stops."
+    )
+
     # Relay and projector
     relay_poll_ms: int = Field(20, ge=1, le=10_000, description="Pause between looks into the outbox and the schedule.")
     relay_batch: int = Field(500, ge=1, le=10_000, description="Rows published at a time.")
+    outbox_limit_rows: int = Field(
+        1_000_000,
+        ge=0,
+        description="Rows that wait to be published, from which on triggers are refused (503); 0: any number.",
+    )
+    tenant_gate_limit: int = Field(
+        100, ge=1, le=100_000, description="A tenant's deferred tasks on their way at once, for a tenant of weight 1."
+    )
     projector_batch: int = Field(8000, ge=1, le=50_000, description="Records written in one transaction.")
 
     # HTTP
     http_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
     http_port: int = Field(8420, ge=0, le=65535, description="Port that `serve` listens on; 0 takes a free one.")
+    http_foreground_s: float = Field(
+        30.0,
+        ge=0,
+        le=300,
+        description="Longest wait of an HTTP request for its event's outcome; then the event goes on without it.",
+    )
+    http_token_rate_per_s: float = Field(
+        500.0,
+        ge=0,
+        le=1_000_000,
+        description="Requests, or items of a batch, that one token may send each `serve` in a second; 0: any number.",
+    )
     payload_limit_bytes: int = Field(256 * 1024, ge=1024, description="Largest payload of one event.")
     outbound_allow: Annotated[list[str], NoDecode] = Field(
         [],
@@ -130,6 +175,12 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return value.split() if isinstance(value, str) else value
+
+    @field_validator("outbound_allow")
+    @classmethod
+    def _hosts_and_networks(cls, value: list[str]) -> list[str]:
+        AddressPolicy(value)
+        return value
 
     def catalogue(self) -> Catalogue:
         """The topics under these settings. Raises ``ValueError`` where two would share a name."""

@@ -1,8 +1,11 @@
 """What routing knows of the tiers' health. A snapshot is a picture of one moment, made elsewhere and passed in."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
+
+from topics.tiers import Tier
 
 Status: TypeAlias = Literal["healthy", "warning", "unhealthy", "error"]
 
@@ -34,3 +37,77 @@ class HealthSnapshot:
     def of(self, tier: str) -> TierHealth:
         """Health of a tier. One that is not in the snapshot counts as healthy and empty (R17)."""
         return self.states.get(tier, _NOTHING_KNOWN)
+
+
+UNATTENDED_S: Final = 60.0
+"""Seconds that a record may wait for the first worker of a tier: so long a scaler takes to start one from zero."""
+
+STALE_S: Final = 300.0
+"""Age of a tier's oldest waiting record, in seconds, from which its workers are taken to be stuck."""
+
+WARNING_FAULTS: Final = 0.1
+UNHEALTHY_FAULTS: Final = 0.5
+"""Parts of a tier's attempts that ended by a fault of ours from which it is no longer well, or passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a monitor measured of one tier.
+
+    ``waiting`` are records: consumer lag plus due schedule rows, the oldest of them ``oldest_s`` seconds old.
+    ``workers`` were heard of lately. ``faults`` is the part of the last attempts, 0 to 1, that ended by a fault of
+    ours; what a tenant's upstream does is none.
+    """
+
+    waiting: int = 0
+    oldest_s: float = 0.0
+    workers: int = 0
+    faults: float = 0.0
+    paused: bool = False
+
+
+def judge(measured: Measured, tier: Tier) -> TierHealth:
+    """Health of a tier (R17).
+
+    Without workers and with nothing to do it is healthy, for workers are scaled from zero. One that is paused is not
+    dead: what waits in it, and for how long, says nothing about it, so it is at most warned about.
+    """
+    load = measured.waiting
+    if measured.paused:
+        return TierHealth("warning" if load >= tier.warning_load else "healthy", load)
+    if load and not measured.workers and measured.oldest_s >= UNATTENDED_S:
+        return TierHealth("error", load)
+    is_stale = load > 0 and measured.oldest_s >= STALE_S
+    if load >= tier.unhealthy_load or measured.faults >= UNHEALTHY_FAULTS or is_stale:
+        return TierHealth("unhealthy", load)
+    if load >= tier.warning_load or measured.faults >= WARNING_FAULTS:
+        return TierHealth("warning", load)
+    return TierHealth("healthy", load)
+
+
+class OwnDispatches:
+    """Adds to a snapshot what was sent since it was made: else all go to one tier until the next snapshot (R17).
+
+    Of one process; a new snapshot has counted what was sent before it.
+    """
+
+    def __init__(self) -> None:
+        self._snapshot: HealthSnapshot | None = None
+        self._sent: Counter[str] = Counter()
+
+    def on_top_of(self, snapshot: HealthSnapshot) -> HealthSnapshot:
+        """The snapshot with the loads that the tiers should have by now; one without states stays as it is."""
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            self._sent.clear()
+        if not snapshot.states or not self._sent:
+            return snapshot
+        tiers = {*snapshot.states, *self._sent}
+        states = {tier: snapshot.of(tier) for tier in tiers}
+        return HealthSnapshot(
+            {tier: replace(state, load=state.load + self._sent[tier]) for tier, state in states.items()}
+        )
+
+    def sent(self, tier: str) -> None:
+        """One more record goes to a tier."""
+        self._sent[tier] += 1

@@ -1,12 +1,12 @@
 """What the plugin does for a tenant outside webhooks."""
 
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from handlers.contract import HttpClient
-from handlers.dwd import mapping
 from handlers.dwd.client import PrintdealClient
+from handlers.dwd.mapping import ORDER_STATUSES
+from handlers.upstreams import mapping
 from schemas.errors import Permanent, Retryable
 
 
@@ -30,28 +30,40 @@ class DwdPluginManager:
         sku = self.map_sku(str(product_data.get("sku", "")))
         attributes = [*self.map_specifications(product_data), {"attribute": "quantity", "value": str(quantity)}]
         answer = await self._client.price(sku, attributes)
-        price = answer.get("price")
-        if isinstance(price, bool) or not isinstance(price, int | float):
-            raise Retryable("the upstream's answer has no price", code="bad_answer")
         return {
             "quantity": quantity,
-            # By way of its decimal text: 12.5 is 1250 cents, and 0.29 is not 28.
-            "price_cents": int((Decimal(str(price)) * 100).to_integral_value()),
+            "price_cents": mapping.cents(answer.get("price")),
             "promised_arrival_date": answer.get("promisedArrivalDate"),
         }
 
+    async def get_attributes(self, sku: str) -> dict[str, Any]:
+        """What can be chosen of one of the tenant's products, as the upstream gives it."""
+        return await self._client.attributes(self.map_sku(sku))
+
+    def get_combinations(self, sku: str) -> AsyncIterator[dict[str, Any]]:
+        """Every combination of one of the tenant's products with its prices, read as it comes: it may be 100 MB."""
+        return self._client.combinations(self.map_sku(sku))
+
+    async def get_orders(self, status: str | None = None) -> list[dict[str, Any]]:
+        """The latest orders, 50 at most, with ``status`` in our words; only those of one status where it is given."""
+        wanted: Sequence[str | None] = (
+            [None] if status is None else mapping.upstream_statuses(status, ORDER_STATUSES, self._config)
+        )
+        pages = [(await self._client.orders(status=each))[1] for each in wanted]
+        return [
+            {**order, "status": mapping.our_status(order.get("status"), ORDER_STATUSES, self._config)}
+            for page in pages
+            for order in page
+        ]
+
+    async def ensure_webhook(self, url: str) -> str:
+        """Have the upstream call ``url`` on what becomes of orders; the registration's uuid. Asking again adds none."""
+        return await self._client.ensure_webhook(url)
+
     def get_sync_pipeline_config(self) -> list[dict[str, Any]]:
         """Categories, their attributes, their combinations: each step names the one it takes its input from."""
-        steps = (("categories", None), ("attributes", "categories"), ("combinations", "categories"))
-        return [
-            {
-                "id": name,
-                "uses": "action",
-                "events": [],
-                "action": {"as": "RetrieveData", "path": "DWD", "model": f"dwd.{name}", "input": {"from": source}},
-            }
-            for name, source in steps
-        ]
+        sources = {"categories": None, "attributes": "categories", "combinations": "categories"}
+        return mapping.sync_steps("DWD", sources)
 
     async def check(self) -> str | None:
         """Ask for the categories: ``None`` when the credentials work, else what is wrong."""
@@ -67,4 +79,4 @@ class DwdPluginManager:
 
     def map_specifications(self, item: Mapping[str, Any]) -> list[dict[str, str]]:
         """The upstream's attributes of an item."""
-        return mapping.map_specifications(item, self._config)
+        return mapping.specification_list(item, self._config)

@@ -1,104 +1,108 @@
 """Sends a print order to the upstream."""
 
-import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from handlers.contract import Context
-from handlers.dwd.client import PrintdealClient, UpstreamRefused
-from handlers.dwd.mapping import map_sku, map_specifications
-from handlers.results import Completed, Rejected, Result
+from handlers.dwd.client import PrintdealClient
+from handlers.dwd.mapping import REFERENCE_LIMIT, order_reference, upstream_address
+from handlers.results import Completed, Rejected
+from handlers.upstreams.mapping import full_reference, map_sku, specification_list
+from handlers.upstreams.placement import (
+    Item,
+    OrderPlacement,
+    address_of,
+    items_of,
+    order_id_of,
+    order_of,
+    why_not_placed,
+)
+from handlers.upstreams.search import not_before
 
-REFERENCE_LIMIT: Final = 35
-"""Longest order reference the upstream takes, in characters."""
-_HASH_LENGTH: Final = 12
-_NOT_PLACED: Final = ("_updated", "_deleted", "_restored")
+__all__ = ["REFERENCE_LIMIT", "OrderWebhookHandler", "order_reference", "upstream_order"]
 
 
-class OrderWebhookHandler:
-    """Places the order of the payload.
+class Placement(OrderPlacement):
+    """What orders and quotations have in common at this upstream."""
 
-    The payload is an order's attributes (``id`` or ``order_id``, ``items``, ``status``), or holds them under
-    ``order``. Only a new order is placed: a change of an order must not print it twice. The upstream works on an
-    order after it has answered: the result carries its ``uuid``.
+    settle_s = 600.0
+    """The upstream takes up to ten minutes until an order shows in its list."""
+
+    def reference_of(self, body: Mapping[str, Any]) -> str:
+        """See ``OrderPlacement``."""
+        return str(body["reference"])
+
+    async def place(self, body: dict[str, Any], context: Context) -> dict[str, Any]:
+        """See ``OrderPlacement``."""
+        return _placed(await PrintdealClient(context.config, context.http).place_order(body), body)
+
+    async def find(self, body: Mapping[str, Any], context: Context) -> dict[str, Any] | None:
+        """See ``OrderPlacement``."""
+        client = PrintdealClient(context.config, context.http)
+        order = await client.find_order(self.reference_of(body), not_before(context.event_id))
+        return None if order is None else _placed(str(order["uuid"]), body)
+
+
+class OrderWebhookHandler(Placement):
+    """Places the order of the payload; the result carries the ``uuid`` under which the upstream works on it.
+
+    The payload is an order's attributes (``id`` or ``order_id``, ``items``, ``status``), or holds them under ``order``.
     """
 
-    async def handle(self, payload: dict[str, Any], context: Context) -> Result:
-        """Place the order unless there is nothing to place. The same idempotency key places it once."""
-        if context.event_type.endswith(_NOT_PLACED):
-            return Completed({"status": "not_placed", "reason": f"{context.event_type} places no order"})
-        order = payload["order"] | payload if isinstance(payload.get("order"), dict) else payload
-        if order.get("status") == "cancelled":
-            return Completed({"status": "not_placed", "reason": "the order is cancelled"})
-        try:
-            body = upstream_order(order, context.tenant_id, context.config)
-        except ValueError as error:
-            return Rejected(str(error), code="invalid_order")
-        client = PrintdealClient(context.config, context.http)
-        try:
-            uuid = await client.place_order(body)
-        except UpstreamRefused as error:
-            return Rejected(str(error), code=error.code)
-        context.log.info("order %s placed as %s", body["reference"], uuid)
-        return Completed(
-            {
-                "status": "placed",
-                "uuid": uuid,
-                "reference": body["reference"],
-                "lines": len(body["orderLines"]),
-                "test_order": body["testOrder"],
-            }
-        )
+    async def request_of(self, payload: Mapping[str, Any], context: Context) -> dict[str, Any] | Completed | Rejected:
+        """See ``OrderPlacement``."""
+        order = order_of(payload)
+        return why_not_placed(order, context) or upstream_order(order, context.tenant_id, context.config)
 
 
-def order_reference(tenant_id: str, order_id: str) -> str:
-    """The order's name at the upstream, ``REFERENCE_LIMIT`` characters at most: a longer one ends in its own hash."""
-    reference = f"TENANT-{tenant_id}-{order_id}"
-    if len(reference) <= REFERENCE_LIMIT:
-        return reference
-    digest = hashlib.sha256(reference.encode()).hexdigest()[:_HASH_LENGTH]
-    return f"{reference[: REFERENCE_LIMIT - _HASH_LENGTH - 1]}-{digest}"
+def _placed(uuid: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of an order that the upstream took as ``uuid``."""
+    return {
+        "status": "placed",
+        "uuid": uuid,
+        "reference": body["reference"],
+        "lines": len(body["orderLines"]),
+        "test_order": body["testOrder"],
+    }
 
 
 def upstream_order(order: Mapping[str, Any], tenant_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The upstream's request for an order. Raises ``ValueError`` naming what the order lacks."""
-    order_id = order.get("order_id", order.get("id"))
-    if not isinstance(order_id, str | int) or isinstance(order_id, bool) or not str(order_id).strip():
-        raise ValueError("Order ID is required")
-    items = order.get("items")
-    if not isinstance(items, list) or not items:
-        raise ValueError(f"order {order_id} has no items")
-    full = f"TENANT-{tenant_id}-{order_id}".replace("/", "_")
+    order_id = order_id_of(order)
+    full = full_reference(tenant_id, order_id).replace("/", "_")
     body: dict[str, Any] = {
         "orderLines": [
-            {**_line(item, number, config), "externalId": f"{full}-{number}"}
-            for number, item in enumerate(items, start=1)
+            {**_line(item, config), "externalId": f"{full}-{number}"}
+            for number, item in enumerate(items_of(order), start=1)
         ],
-        "deliveryMethod": 1,
-        "reference": order_reference(tenant_id, str(order_id)),
-        # Nothing is produced or billed unless the tenant's configuration says production.
-        "testOrder": config.get("production") is not True,
+        **envelope(order, tenant_id, config),
     }
-    for name, keys in (
-        ("deliveryAddress", ("delivery_address", "shipping_address")),
-        ("invoiceAddress", ("invoice_address",)),
-    ):
-        address = next((order[key] for key in keys if isinstance(order.get(key), dict)), None)
-        if address is not None:
-            body[name] = address
     return body
 
 
-def _line(item: object, number: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(item, dict) or not item.get("sku"):
-        raise ValueError(f"Invalid item format: item {number} has no sku")
-    quantity = item.get("quantity")
-    if isinstance(quantity, bool) or not isinstance(quantity, int) or quantity < 1:
-        raise ValueError(f"Invalid item format: the quantity of item {number} must be a whole number, 1 or more")
-    line: dict[str, Any] = {
-        "sku": map_sku(str(item["sku"]), config),
-        "attributes": [*map_specifications(item, config), {"attribute": "quantity", "value": str(quantity)}],
+def envelope(order: Mapping[str, Any], tenant_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What every request for an order carries beside its lines. Raises ``ValueError`` where the order has no id."""
+    body: dict[str, Any] = {
+        "deliveryMethod": 1,
+        "reference": order_reference(tenant_id, order_id_of(order)),
+        # Nothing is produced or billed unless the tenant's configuration says production.
+        "testOrder": config.get("production") is not True,
     }
-    if item.get("file_url"):
-        line["files"] = [{"url": str(item["file_url"])}]
+    if order.get("po_number"):
+        body["poNumber"] = str(order["po_number"])[:REFERENCE_LIMIT]
+    addresses = {
+        "deliveryAddress": address_of(order, "delivery_address", "shipping_address"),
+        "invoiceAddress": address_of(order, "invoice_address"),
+    }
+    return body | {name: upstream_address(address) for name, address in addresses.items() if address is not None}
+
+
+def _line(item: Item, config: Mapping[str, Any]) -> dict[str, Any]:
+    quantity = {"attribute": "quantity", "value": str(item.quantity)}
+    line: dict[str, Any] = {
+        "sku": map_sku(item.sku, config),
+        "attributes": [*specification_list(item.given, config), quantity],
+    }
+    if item.given.get("file_url"):
+        line["files"] = [{"url": str(item.given["file_url"])}]
     return line

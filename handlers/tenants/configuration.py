@@ -14,9 +14,7 @@ import json5
 import orjson
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -25,10 +23,11 @@ from pydantic import (
     model_validator,
 )
 
-MASK: Final = "********"
+from handlers.tenants.parts import Part
+from handlers.tenants.repetition import Coalesce, SingletonSetting
+from handlers.tenants.secrets import MASK, NO_SCHEMA, SHOWN_IN_AUTH, masked
+
 DOCUMENT_LIMIT_BYTES: Final = 256 * 1024
-_SHOWN_IN_AUTH: Final = frozenset({"url", "client_id"})
-_SECRET_NAME: Final = re.compile(r"secret|passw|token|credential|private|(^|_)(api_?)?key$", re.IGNORECASE)
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SEGMENT: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 _ROUTE: Final = re.compile(f"{_SEGMENT}(/{_SEGMENT})*")
@@ -96,29 +95,7 @@ Route = Annotated[str, AfterValidator(_route)]
 Whole = Annotated[int, Strict()]
 
 
-class _Part(BaseModel):
-    """Base of every part of the document: unknown keys stay, secrets do not show."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        for name, value in super().__repr_args__():
-            yield name, masked(value, name or "")
-
-    def unknown_keys(self) -> Iterator[str]:
-        """Paths of the keys nobody here knows, relative to this part."""
-        yield from self.model_extra or ()
-        for name, field in type(self).model_fields.items():
-            value, shown = getattr(self, name), field.alias or name
-            if isinstance(value, _Part):
-                yield from (f"{shown}.{key}" for key in value.unknown_keys())
-            elif isinstance(value, list):
-                for index, item in enumerate(value):
-                    if isinstance(item, _Part):
-                        yield from (f"{shown}[{index}].{key}" for key in item.unknown_keys())
-
-
-class Auth(_Part):
+class Auth(Part):
     """How to reach the upstream. Plugins define further keys; all but ``url`` and ``client_id`` count as secret."""
 
     url: Annotated[str, AfterValidator(_web_address)] | None = None
@@ -127,17 +104,17 @@ class Auth(_Part):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, value if name in _SHOWN_IN_AUTH or value is None else MASK
+            yield name, value if name in SHOWN_IN_AUTH or value is None else MASK
 
 
-class PluginRoute(_Part):
+class PluginRoute(Part):
     """A route that may be called, in either direction."""
 
     route: Route
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-class PipelineStep(_Part):
+class PipelineStep(Part):
     """One step: ``retry_attempts`` is the total number of tries, ``timeout`` the longest run of one try, seconds."""
 
     handler_class: HandlerName
@@ -145,22 +122,28 @@ class PipelineStep(_Part):
     timeout: float = Field(60, gt=0, le=3600)
 
 
-class SettingsEntry(_Part):
+class SettingsEntry(Part):
     """One entry of ``webhook_settings``: what fires it, and how it is carried out.
 
-    ``delay`` is in seconds. ``entry_id`` is the entry's ``id``, else a hash of the entry: it changes when the entry
-    does, so an entry that will be edited while its events are under way wants an ``id``.
+    ``delay`` is in seconds. ``ordering`` ``strict``: one event of a row at a time, from its first try to its end (R12).
+    ``coalesce``: of events that come shortly one after the other, the last is carried out for all.
+    ``singleton``: of events alike one at a time.
+    ``entry_id`` is the entry's ``id``, else a hash of it: an entry that will be edited under way wants an ``id``.
     """
 
     id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    models: list[ModelName] = []
-    events: list[Literal["created", "updated", "deleted", "restored"]] = []
+    models: list[ModelName] = Field(default_factory=list)
+    events: list[Literal["created", "updated", "deleted", "restored"]] = Field(default_factory=list)
     webhook_endpoint: Route
     target_class: HandlerName | None = None
     queue_mode: Annotated[Literal["background", "foreground"], BeforeValidator(_queue_mode)] = "background"
     priority: Annotated[Whole, Field(ge=1, le=10)] | None = None
     delay: Annotated[Whole, Field(ge=0)] | None = None
     pipeline: Annotated[list[PipelineStep], Field(min_length=1, max_length=100)] | None = None
+    ordering: Literal["default", "strict"] = "default"
+    on_exhausted: Literal["skip", "halt"] = "skip"
+    coalesce: Coalesce | None = None
+    singleton: SingletonSetting | None = None
     _entry_id: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
@@ -172,6 +155,10 @@ class SettingsEntry(_Part):
         if self.models and self.queue_mode == "foreground":
             # The call would run inside the writer's transaction.
             raise ValueError("queue_mode foreground is for manual triggers; an entry with models runs in background")
+        if self.singleton and (self.coalesce or self.ordering == "strict"):
+            raise ValueError("singleton is an order of its own: without coalesce and strict order")
+        if self.coalesce and (self.delay or self.ordering == "strict" or self.queue_mode == "foreground"):
+            raise ValueError("coalesce waits for the last event of several: without delay, strict order or foreground")
         return self
 
     @property
@@ -187,19 +174,19 @@ class SettingsEntry(_Part):
             yield f"pipeline[{index}].handler_class", step.handler_class
 
 
-class TenantConfiguration(_Part):
+class TenantConfiguration(Part):
     """The document of ``websites.configure``. Make one with ``parse_configuration``."""
 
     auth: Auth = Auth()
     plugin_version: str | None = Field(None, alias="plugin__v")
     plugin_name: Annotated[str, Field(min_length=1, max_length=200)]
     plugin_port: Annotated[Whole, Field(ge=1, le=65535)] | None = None
-    plugin_routes: list[PluginRoute] = []
+    plugin_routes: list[PluginRoute] = Field(default_factory=list)
     plugin_route_prefix: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     transport: Literal["direct", "sidecar"] = "direct"
     production: Annotated[bool, Strict()] = False
-    route_handlers: dict[Route, HandlerName] = {}
-    webhook_settings: list[SettingsEntry] = []
+    route_handlers: dict[Route, HandlerName] = Field(default_factory=dict)
+    webhook_settings: list[SettingsEntry] = Field(default_factory=list)
     _document: dict[str, Any] = PrivateAttr(default_factory=dict)
     _by_change: dict[tuple[str, str], list[SettingsEntry]] = PrivateAttr(default_factory=dict)
     _by_id: dict[str, SettingsEntry] = PrivateAttr(default_factory=dict)
@@ -225,9 +212,15 @@ class TenantConfiguration(_Part):
         """Whether ``plugin_routes`` allows the route with that method."""
         return any(each.route == route and each.method == method for each in self.plugin_routes)
 
-    def masked(self) -> Any:
-        """The document with every secret replaced, fit to be shown."""
-        return masked(self._document)
+    def masked(self, schema: Mapping[str, Any] = NO_SCHEMA) -> Any:
+        """The document with every secret replaced, fit to be shown; ``schema`` is the plugin's."""
+        return masked(self._document, schema)
+
+    def changes_from(self, other: "TenantConfiguration | None") -> dict[str, str]:
+        """What differs from another configuration, by path: added, removed or changed. Values are not told."""
+        old, new = dict(_leaves(other.document if other else {})), dict(_leaves(self._document))
+        changes = {path: "added" if path not in old else "changed" for path in new if new[path] != old.get(path, ...)}
+        return dict(sorted((changes | {path: "removed" for path in old if path not in new}).items()))
 
     def handler_names(self) -> Iterator[tuple[str, str]]:
         """Path and name of every handler the document names."""
@@ -255,19 +248,6 @@ class TenantConfiguration(_Part):
         return notes
 
 
-def masked(value: Any, name: str = "") -> Any:
-    """``value`` with secrets replaced: whatever has a secret's name, and all of ``auth`` but address and client id."""
-    if isinstance(value, Mapping):
-        if name == "auth":
-            return {key: item if key in _SHOWN_IN_AUTH else MASK for key, item in value.items()}
-        return {key: masked(item, str(key)) for key, item in value.items()}
-    if value is not None and not isinstance(value, _Part) and _SECRET_NAME.search(name):
-        return MASK
-    if isinstance(value, list):
-        return [masked(item) for item in value]
-    return value
-
-
 def parse_configuration(document: object, source: str = "the tenant's configuration") -> TenantConfiguration:
     """Validate a document, a JSON object as Python has it. Raises ``ConfigurationError`` with every mistake in it."""
     if not isinstance(document, dict):
@@ -289,24 +269,39 @@ def parse_configuration(document: object, source: str = "the tenant's configurat
 
 
 def read_configuration(text: str, source: str = "the configuration file") -> TenantConfiguration:
-    """Validate a document as people write it: JSON, with comments and trailing commas allowed.
+    """Validate a document as people write it. Raises ``ConfigurationError`` for all that is wrong with it."""
+    return parse_configuration(read_document(text, source), source)
 
-    Raises ``ConfigurationError`` for broken syntax, a key given twice, and all that ``parse_configuration`` finds.
+
+def read_document(text: str, source: str = "the configuration file") -> object:
+    """The document of a file: JSON, with comments and trailing commas allowed.
+
+    Raises ``ConfigurationError`` for broken syntax, a key given twice, and what is too large.
     """
     if len(text) > DOCUMENT_LIMIT_BYTES:
         problem = Problem("", f"has {len(text)} characters; at most {DOCUMENT_LIMIT_BYTES} are allowed")
         raise ConfigurationError([problem], source)
     try:
-        document = json5.loads(text, allow_duplicate_keys=False)
+        return json5.loads(text, allow_duplicate_keys=False)
     except RecursionError:
         raise ConfigurationError([Problem("", "is nested too deeply")], source) from None
     except ValueError as error:
         raise ConfigurationError([Problem("", f"is not JSON: {error}")], source) from None
-    return parse_configuration(document, source)
 
 
 def _canonical(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict) and value:
+        for key, each in value.items():
+            yield from _leaves(each, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value:
+        for index, each in enumerate(value):
+            yield from _leaves(each, f"{path}[{index}]")
+    elif path:
+        yield path, value
 
 
 def _index(configuration: TenantConfiguration, document: dict[str, Any], source: str) -> None:
@@ -335,7 +330,7 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
         reason = each["msg"].removeprefix("Value error, ")
         given = each.get("input")
-        # Whatever stands under auth may be a secret, or hold one.
-        if isinstance(given, str | int | float) and each["loc"][0] != "auth":
-            reason += f" (it is {given!r:.80})"
+        # Text may be a secret in the wrong place, and whatever stands under auth is one.
+        if isinstance(given, int | float) and each["loc"][0] != "auth":
+            reason += f" (it is {given!r})"
         yield Problem(path.removesuffix(".[key]"), reason)

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -20,6 +20,7 @@ from schemas.errors import Permanent, Retryable
 CONFIGURE: Final = "configure"
 """Column that an encrypted configuration is bound to."""
 _LARGEST_ID: Final = 2**63 - 1
+_MOST_CHANGED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,22 @@ class TenantRepository(TenantReader, Protocol):
     def summaries(self) -> list[TenantSummary]:
         """Every tenant, by id."""
 
-    def create(self, name: str, document: Mapping[str, Any], hostnames: Sequence[str] = ()) -> Tenant:
-        """Add a tenant. Raises ``ConfigurationError`` and ``HostnameTaken``; then nothing is added."""
+    def create(
+        self, name: str, document: Mapping[str, Any], hostnames: Sequence[str] = (), uuid: str | None = None
+    ) -> Tenant:
+        """Add a tenant, with a new ``uuid`` where none is given.
+
+        Raises ``ConfigurationError`` and ``HostnameTaken``; then nothing is added.
+        """
 
     def configure(self, tenant_id: str, document: Mapping[str, Any]) -> Tenant:
         """Replace a tenant's configuration. Raises ``ConfigurationError`` and ``TenantNotFound``."""
+
+    def switch_plugin(self, tenant_id: str, enabled: bool) -> None:
+        """Let a tenant's plugin run or not; its configuration stays. Raises ``TenantNotFound``."""
+
+    def changed_since(self, instant: datetime) -> dict[str, datetime] | None:
+        """When each tenant that has changed since did so last, by id; ``None``: too many to name."""
 
 
 class MemoryTenantRepository:
@@ -102,6 +114,7 @@ class MemoryTenantRepository:
     def __init__(self) -> None:
         self._tenants: dict[str, Tenant] = {}
         self._created: dict[str, datetime] = {}
+        self._changed: dict[str, datetime] = {}
 
     def get(self, tenant_id: str) -> Tenant | None:
         """See ``TenantRepository``."""
@@ -121,16 +134,18 @@ class MemoryTenantRepository:
             for each in self._tenants.values()
         ]
 
-    def create(self, name: str, document: Mapping[str, Any], hostnames: Sequence[str] = ()) -> Tenant:
+    def create(
+        self, name: str, document: Mapping[str, Any], hostnames: Sequence[str] = (), uuid: str | None = None
+    ) -> Tenant:
         """See ``TenantRepository``."""
         configuration = parse_configuration(dict(document))
         names = _lower(hostnames)
         for fqdn in names:
             if self.by_hostname(fqdn):
                 raise HostnameTaken(f"hostname {fqdn} belongs to another tenant")
-        tenant = Tenant(str(len(self._tenants) + 1), str(uuid4()), name, names, configuration)
+        tenant = Tenant(str(len(self._tenants) + 1), uuid or str(uuid4()), name, names, configuration)
         self._tenants[tenant.id] = tenant
-        self._created[tenant.id] = datetime.now(UTC)
+        self._created[tenant.id] = self._changed[tenant.id] = datetime.now(UTC)
         return tenant
 
     def configure(self, tenant_id: str, document: Mapping[str, Any]) -> Tenant:
@@ -138,7 +153,21 @@ class MemoryTenantRepository:
         configuration = parse_configuration(dict(document))
         if tenant_id not in self._tenants:
             raise TenantNotFound(tenant_id)
-        self._tenants[tenant_id] = replace(self._tenants[tenant_id], configuration=configuration)
+        return self._change(tenant_id, configuration=configuration)
+
+    def switch_plugin(self, tenant_id: str, enabled: bool) -> None:
+        """See ``TenantRepository``."""
+        if tenant_id not in self._tenants:
+            raise TenantNotFound(tenant_id)
+        self._change(tenant_id, plugin_enabled=enabled)
+
+    def changed_since(self, instant: datetime) -> dict[str, datetime] | None:
+        """See ``TenantRepository``."""
+        return {tenant_id: at for tenant_id, at in self._changed.items() if at >= instant}
+
+    def _change(self, tenant_id: str, **values: Any) -> Tenant:
+        self._tenants[tenant_id] = replace(self._tenants[tenant_id], **values)
+        self._changed[tenant_id] = datetime.now(UTC)
         return self._tenants[tenant_id]
 
 
@@ -182,11 +211,13 @@ class SqlTenantRepository:
             for row in found
         ]
 
-    def create(self, name: str, document: Mapping[str, Any], hostnames: Sequence[str] = ()) -> Tenant:
+    def create(
+        self, name: str, document: Mapping[str, Any], hostnames: Sequence[str] = (), uuid: str | None = None
+    ) -> Tenant:
         """See ``TenantRepository``."""
         configuration = parse_configuration(dict(document))
         names = _lower(hostnames)
-        uuid = str(uuid4())
+        uuid = uuid or str(uuid4())
         with reachable(), self._engine.begin() as connection:
             added = insert(WEBSITES).values(uuid=uuid, name=name).returning(WEBSITES.c.id)
             number = connection.execute(added).scalar_one()
@@ -211,14 +242,23 @@ class SqlTenantRepository:
             raise TenantNotFound(tenant_id)
         return tenant
 
+    def switch_plugin(self, tenant_id: str, enabled: bool) -> None:
+        """See ``TenantRepository``."""
+        number = website_number(tenant_id)
+        with reachable(), self._engine.begin() as connection:
+            if number is None or not _change(connection, number, plugin_enabled=enabled):
+                raise TenantNotFound(tenant_id)
+
+    def changed_since(self, instant: datetime) -> dict[str, datetime] | None:
+        """See ``TenantRepository``."""
+        changed = select(WEBSITES.c.id, WEBSITES.c.updated_at).where(WEBSITES.c.updated_at >= instant)
+        with reachable(), self._engine.connect() as connection:
+            rows = connection.execute(changed.limit(_MOST_CHANGED + 1)).all()
+        return None if len(rows) > _MOST_CHANGED else {str(number): at for number, at in rows}
+
     def _store(self, connection: Connection, number: int, configuration: TenantConfiguration) -> bool:
         text = orjson.dumps(configuration.document).decode()
-        stored = connection.execute(
-            update(WEBSITES)
-            .where(WEBSITES.c.id == number, WEBSITES.c.deleted_at.is_(None))
-            .values(configure=self._keyring.encrypt(text, str(number), CONFIGURE), updated_at=func.current_timestamp())
-        )
-        return stored.rowcount == 1
+        return _change(connection, number, configure=self._keyring.encrypt(text, str(number), CONFIGURE))
 
     def _read(self, condition: Callable[[], Any]) -> Tenant | None:
         with reachable(), self._engine.connect() as connection:
@@ -255,6 +295,13 @@ def reachable() -> Iterator[None]:
     except (DBAPIError, PoolTimeout) as error:
         cause = getattr(error, "orig", None) or error
         raise TenantsUnavailable(f"the tenants' database failed ({type(cause).__name__}: {cause})") from error
+
+
+def _change(connection: Connection, number: int, **values: object) -> bool:
+    """Change a website that is not deleted; ``False`` where there is none."""
+    # To the microsecond, which SQLite's own clock does not give: two changes of one second differ.
+    changed = update(WEBSITES).where(WEBSITES.c.id == number, WEBSITES.c.deleted_at.is_(None))
+    return connection.execute(changed.values(**values, updated_at=datetime.now(UTC))).rowcount == 1
 
 
 def website_number(tenant_id: str) -> int | None:

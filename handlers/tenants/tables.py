@@ -1,4 +1,4 @@
-"""Tables of the system's database: websites, their hostnames, and the tokens of the HTTP door."""
+"""Tables of the system's database: websites, their hostnames, and the tokens and sources of the HTTP door."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -53,6 +53,7 @@ WEBSITES: Final = Table(
     Column("updated_at", _Instant, nullable=False, server_default=func.current_timestamp()),
     Column("deleted_at", _Instant),
 )
+Index("ix_websites_updated_at", WEBSITES.c.updated_at)
 """The tenants. ``configure`` is the configuration's JSON, encrypted (``handlers.tenants.encryption``)."""
 
 HOSTNAMES: Final = Table(
@@ -80,3 +81,26 @@ TOKENS: Final = Table(
 )
 """Bearer tokens, hashed. Without a website a token is the system's own."""
 Index("ix_tokens_prefix", TOKENS.c.prefix)
+
+INBOUND_SOURCES: Final = Table(
+    "inbound_sources",
+    METADATA,
+    Column("id", _IDENTITY, Identity(), primary_key=True),
+    Column("website_id", _IDENTITY, ForeignKey("websites.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("route", String, nullable=False),
+    Column("scheme", String, nullable=False),
+    Column("token_prefix", String, nullable=False),
+    Column("token_hash", String, nullable=False, unique=True),
+    Column("tolerance_s", Integer, nullable=False),
+    Column("layout", Text, nullable=False),
+    Column("secret", Text),
+    Column("former_secret", Text),
+    Column("former_until", _Instant),
+    Column("created_at", _Instant, nullable=False, server_default=func.current_timestamp()),
+    Column("rotated_at", _Instant),
+    # An id is never given again: what was delivered is remembered by it.
+    sqlite_autoincrement=True,
+)
+"""Sources of inbound webhooks (``handlers.tenants.inbound_sources``): tokens hashed, secrets encrypted."""
+Index("ix_inbound_sources_website_id", INBOUND_SOURCES.c.website_id)

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple, Protocol
 
 from aiokafka.partitioner import murmur2
 
+from handlers.call_backs import CALL_BACK_TRIGGER
+from handlers.registry import PluginRegistry
 from handlers.tenants.configuration import TenantConfiguration
 from schemas.codec import decode, encode
 from schemas.errors import PipelineError, Undecodable
@@ -21,13 +23,16 @@ from schemas.events import (
     TaskEvent,
     WebhookRequested,
 )
-from streams.agents.acceptance import accepted_event, delayed_task, first_task, key_of, matched_event
-from streams.agents.matching import Candidate, candidate_of_request, candidates_of_change
+from streams.agents.acceptance import accepted_event, called_back_event, entry_wait, first_task, key_of, matched_event
+from streams.agents.coalescing import is_singleton_lane
+from streams.agents.matching import Candidate, call_back_gate_of, candidate_of_request, candidates_of_change
+from streams.agents.versions import plugin_text
 from streams.engine.contract import ConsumedRecord
-from streams.engine.outcomes import Outgoing, dead_letter_of, event_headers
-from streams.headers import find_header, record_headers
+from streams.engine.outcomes import Outgoing, dead_letter_of
+from streams.headers import event_headers, find_header, record_headers
 from topics.catalogue import Catalogue
-from topics.health import HealthSnapshot
+from topics.gates import is_coalesce_gate
+from topics.health import HealthSnapshot, OwnDispatches
 from topics.routing import DEFAULT_RULES, RouteRequest, Rule, route
 
 GROUP: Final = "webhook-intake"
@@ -59,7 +64,10 @@ class AlwaysHealthy:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What ``.events`` already holds about one record: accepted events with their offsets there, and the match."""
+    """What ``.events`` already holds about one record: accepted events with their offsets there, and the match.
+
+    ``matched`` also says that a call-back was recorded.
+    """
 
     accepted: Mapping[str, tuple[TaskEvent, int]] = field(default_factory=dict)
     matched: bool = False
@@ -97,12 +105,19 @@ class Intake:
     """The decisions, without any input or output of its own. ``plan`` never raises for what a record holds."""
 
     def __init__(
-        self, catalogue: Catalogue, health: HealthProvider | None = None, rules: Sequence[Rule] = DEFAULT_RULES
+        self,
+        catalogue: Catalogue,
+        health: HealthProvider | None = None,
+        rules: Sequence[Rule] = DEFAULT_RULES,
+        plugins: PluginRegistry | None = None,
     ) -> None:
+        """``plugins`` are the installed ones; an event of another plugin is accepted without a version."""
         self._catalogue = catalogue
         self._health = health or AlwaysHealthy()
         self._rules = rules
+        self._plugins = plugins or PluginRegistry()
         self._turn = 0
+        self._dispatches = OwnDispatches()
 
     def plan(
         self,
@@ -114,11 +129,14 @@ class Intake:
     ) -> Plan:
         """The records to write for one record; in place of ``configuration`` the reason why there is none."""
         try:
+            if isinstance(event, WebhookRequested) and event.trigger == CALL_BACK_TRIGGER:
+                return self._call_back(record, event, configuration, decided, now)
             candidates = self._candidates(event, configuration, decided)
         except PipelineError as error:
             return self.give_up(record, error, now)
         options = event.options if isinstance(event, WebhookRequested) else {}
-        accepted = [self._accept(each, _source(record), now) for each in candidates]
+        version = self._plugin_version(configuration)
+        accepted = [self._accept(each, _source(record), now, version) for each in candidates]
         decisions = [self._decision(record, each) for each in accepted]
         if isinstance(event, ModelChanged) and not decided.matched:
             ids = dict.fromkeys([*decided.accepted, *(each.event_id for each in accepted)])
@@ -136,6 +154,23 @@ class Intake:
         letter = dead_letter_of(record, GROUP, reason, str(error), now)
         headers = record_headers(letter, traceparent=find_header(record.headers, "traceparent"))
         return Plan([Decision(Outgoing(self._catalogue.dead_letters, encode(letter), record.key, headers), None)])
+
+    def _call_back(
+        self,
+        record: ConsumedRecord,
+        request: WebhookRequested,
+        configuration: TenantConfiguration | PipelineError,
+        decided: Decided,
+        now: Micros,
+    ) -> Plan:
+        """Record it, once; a tenant whose configuration is broken gets its call-backs all the same."""
+        if decided.matched:
+            return Plan()
+        if isinstance(configuration, UnknownTenant):
+            raise configuration
+        return Plan(
+            [self._decision(record, called_back_event(request, call_back_gate_of(request), _source(record), now))]
+        )
 
     def _candidates(
         self,
@@ -157,14 +192,25 @@ class Intake:
             found = [candidate_of_request(event, configuration)]
         return [each for each in found if each.event_id not in decided.accepted]
 
-    def _accept(self, candidate: Candidate, source: Source, now: Micros) -> TaskEvent:
-        health = self._health.snapshot()
+    def _plugin_version(self, configuration: TenantConfiguration | PipelineError) -> str | None:
+        plugin = self._plugins.of(configuration) if isinstance(configuration, TenantConfiguration) else None
+        return plugin_text(plugin) if plugin is not None else None
+
+    def _accept(self, candidate: Candidate, source: Source, now: Micros, plugin_version: str | None) -> TaskEvent:
+        health = self._dispatches.on_top_of(self._health.snapshot())
         # Turns spread a key's events over tiers of equal load, which gives up their order: only worth it, and only
         # meaningful, where somebody measures loads.
         turn = self._turn if health.states else 0
         self._turn += 1
+        if candidate.lane is not None:
+            # Its home: neither load nor health moves it, so that all that is strict about a key goes one way (R12).
+            health, turn = HealthSnapshot(), 0
         request = RouteRequest(candidate.event_type, candidate.priority, candidate.delay_s)
-        return accepted_event(candidate, route(request, self._rules, health, turn), source, now)
+        chosen = route(request, self._rules, health, turn)
+        if not candidate.delay_s and candidate.coalescing is None:
+            # What waits for its time is no load of its tier yet.
+            self._dispatches.sent(chosen.tier)
+        return accepted_event(candidate, chosen, source, now, plugin_version)
 
     def _decision(self, record: ConsumedRecord, event: TaskEvent) -> Decision:
         headers = event_headers(event, _source(record), find_header(record.headers, "traceparent"))
@@ -175,7 +221,7 @@ class Intake:
     def _repeat_from(self, record: ConsumedRecord, accepted: TaskEvent, offset: int) -> bytes:
         """From where a worker must look for the task's outcome: it lies in the partition of the task's key (R1)."""
         topic = self._catalogue.specs[self._catalogue.topic(accepted.tier)]
-        number = (murmur2(key_of(accepted)) & 0x7FFFFFFF) % topic.partitions
+        number = _partition_of(key_of(accepted), topic.partitions)
         # A source that was keyed otherwise lies in another partition, whose offsets say nothing about this one's.
         return f"{number}|{offset if number == record.partition else 0}".encode()
 
@@ -187,18 +233,27 @@ class Intake:
         now: Micros,
         repeat_from: bytes | None = None,
     ) -> Outgoing:
-        """The first task to its tier, or into the schedule where it has a delay."""
+        """The first task to its tier, or into the schedule where it has a delay or a lane."""
         traceparent = find_header(record.headers, "traceparent")
         task = first_task(accepted, options)
         key = key_of(task)
-        if accepted.delay_s:
-            scheduled = delayed_task(task, accepted, self._catalogue, now)
+        scheduled = entry_wait(task, accepted, self._catalogue, now, traceparent)
+        if scheduled is not None:
             headers = record_headers(scheduled, traceparent=traceparent)
-            return Outgoing(self._catalogue.scheduled, encode(scheduled), key, headers)
+            topic, partition = self._catalogue.specs[self._catalogue.scheduled], -1
+            if is_coalesce_gate(scheduled.gate) or is_singleton_lane(scheduled.lane):
+                # In one partition, whatever their keys: its order says which of them is the last.
+                partition = _partition_of((scheduled.gate or scheduled.lane or "").encode(), topic.partitions)
+            return Outgoing(topic.name, encode(scheduled), key, headers, partition)
         headers = record_headers(task, traceparent=traceparent)
         if repeat_from is not None:
             headers.append(("repeat_from", repeat_from))
         return Outgoing(self._catalogue.topic(accepted.tier), encode(task), key, headers)
+
+
+def _partition_of(key: bytes, partitions: int) -> int:
+    """Where Kafka's own partitioner puts a key."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def _source(record: ConsumedRecord) -> Source:

@@ -16,6 +16,7 @@ from streams.agents.matching import Unroutable
 from streams.agents.producer import RecordPublisher
 from streams.background import OnCrash, run_in_background
 from streams.engine.contract import AssignedPartition, ConsumedRecord, LedgerEntry
+from streams.engine.letter_limit import DeadLetterFlood, DeadLetterLimit
 from streams.engine.outcomes import Outgoing
 from streams.headers import task_identity
 
@@ -66,11 +67,15 @@ class IntakeProcessor:
         self._on_crash = on_crash
         self._waiting_per_partition = waiting_per_partition
         self._partitions: dict[AssignedPartition, _Partition] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._hindered = 0
+        self.letter_limit: DeadLetterLimit | None = None
 
     async def start(self) -> None:
         """See ``RecordProcessor``."""
         await self._publisher.start()
+        if self.letter_limit is not None:
+            await self.letter_limit.start()
 
     def offer(self, partition: AssignedPartition, records: Sequence[ConsumedRecord]) -> None:
         """See ``RecordProcessor``."""
@@ -89,7 +94,7 @@ class IntakeProcessor:
         """See ``RecordProcessor``."""
         return all(state.running is None and not state.waiting for state in self._partitions.values())
 
-    def is_excused(self) -> bool:
+    def is_excused(self, partition: AssignedPartition) -> bool:
         """See ``RecordProcessor``: the tenants' database is away, or the brokers have not answered or have no room."""
         return self._hindered > 0
 
@@ -104,11 +109,15 @@ class IntakeProcessor:
             if state.running is not None:
                 running.append(state.running)
         if running:
-            await asyncio.wait(running, timeout=grace_s)
+            _, unfinished = await asyncio.wait(running, timeout=grace_s)
+            for task in unfinished:
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
 
     async def stop(self) -> None:
         """See ``RecordProcessor``."""
         running = [state.running for state in self._partitions.values() if state.running is not None]
+        running += self._leaving
         if running:
             _, unfinished = await asyncio.wait(running, timeout=_LONGEST_STOP_S)
             for task in unfinished:
@@ -130,8 +139,16 @@ class IntakeProcessor:
         if configurations is None:
             return
         plans: list[Plan] = []
+        flood: DeadLetterFlood | None = None
         for record, event in read:
             if isinstance(event, Undecodable):
+                try:
+                    if self.letter_limit is not None:
+                        self.letter_limit.count()
+                except DeadLetterFlood as error:
+                    # What came before it is carried out, so that its letters are there to be read.
+                    flood = error
+                    break
                 plans.append(self._intake.give_up(record, event, now_micros()))
             else:
                 decided = await _decided(partition, record)
@@ -146,8 +163,10 @@ class IntakeProcessor:
                 partition.ledger.note(_ledger_entry(partition, decision, offset))
         if await self._publish(partition, [each for plan in plans for each in plan.dispatches]) is None:
             return
-        for record in batch:
+        for record in batch[: len(plans)]:
             partition.finish(record.offset)
+        if flood is not None:
+            raise flood
 
     async def _publish(self, partition: AssignedPartition, records: Sequence[Outgoing]) -> Sequence[int] | None:
         """``None`` where the partition is closed: its next owner reads the ledger and goes on from there (R5, R9)."""
@@ -212,4 +231,4 @@ async def _decided(partition: AssignedPartition, record: ConsumedRecord) -> Deci
         if entry.kind == "accepted":
             event = await partition.ledger.read(entry.offset)
             accepted.setdefault(event.event_id, (event, entry.offset))
-    return Decided(accepted, any(entry.kind == "matched" for entry in entries))
+    return Decided(accepted, any(entry.kind in ("matched", "called_back") for entry in entries))

@@ -2,21 +2,28 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 import orjson
 
+from handlers.call_backs import CALL_BACK_KEY
 from handlers.payloads import LONGEST_DELAY_S
 from handlers.tenants.configuration import SettingsEntry, TenantConfiguration, bare_model_name
 from schemas.errors import PipelineError
 from schemas.events import Micros, ModelChanged, WebhookRequested
 from schemas.identifiers import derived_event_id
-from schemas.limits import MAX_PAYLOAD_BYTES, check_json_depth
+from schemas.limits import MAX_PAYLOAD_BYTES, MAX_STEP_RESULT_BYTES, check_json_depth
+from streams.agents.coalescing import Coalescing, OneAtATime, coalescing_of, singleton_of
+from streams.agents.versions import pipeline_hash
+from topics.gates import call_back_gate, call_back_key_fault
 from topics.keys import partition_key
 from topics.routing import priority_of
 
 _LONGEST_TEXT: Final = 1000
 _LONGEST_OPTIONS: Final = 16 * 1024
+
+OnExhausted: TypeAlias = Literal["skip", "halt"]
+"""What a strict event that failed for good does to its lane: lets the next one go, or keeps it."""
 
 
 class Unroutable(PipelineError):
@@ -30,6 +37,8 @@ class Candidate:
     """One event that a record asks for, before it has a tier.
 
     ``accepted_at`` is the time of its cause, and so equal on every redelivery (R19). ``delay_s`` in seconds.
+    ``lane`` is ``None`` for an event without strict order, else what its end does to its lane (R12). ``coalescing`` is
+    ``None`` for an event that does not wait for others alike, ``singleton`` for one that may go beside others.
     """
 
     event_id: str
@@ -46,6 +55,10 @@ class Candidate:
     settings_entry: str | None = None
     caused_by: str | None = None
     requested_by: str | None = None
+    lane: OnExhausted | None = None
+    pipeline_hash: str | None = None
+    coalescing: Coalescing | None = None
+    singleton: OneAtATime | None = None
 
     @property
     def key(self) -> bytes:
@@ -92,6 +105,10 @@ def _candidate_of_entry(change: ModelChanged, entry: SettingsEntry) -> Candidate
         model_id=change.model_id,
         settings_entry=entry.entry_id,
         caused_by=change.change_id,
+        pipeline_hash=pipeline_hash(entry),
+        lane=entry.on_exhausted if entry.ordering == "strict" else None,
+        coalescing=coalescing_of(entry, change.tenant_id, model, change.model_id, change.payload),
+        singleton=singleton_of(entry, change.tenant_id, model, change.model_id, change.payload),
     )
 
 
@@ -121,6 +138,11 @@ def candidate_of_request(request: WebhookRequested, configuration: TenantConfigu
     except ValueError as error:
         raise Unroutable(str(error)) from error
     delay_s = request.delay_s if request.delay_s is not None else entry.delay if entry else None
+    lane, coalescing, singleton = _lane_of_request(request, entry), None, None
+    if entry is not None and lane is None:
+        alike = request.tenant_id, request.model, request.model_id, request.payload
+        coalescing = None if delay_s else coalescing_of(entry, *alike)
+        singleton = singleton_of(entry, *alike)
     return Candidate(
         event_id=request.event_id,
         tenant_id=request.tenant_id,
@@ -135,7 +157,38 @@ def candidate_of_request(request: WebhookRequested, configuration: TenantConfigu
         model_id=request.model_id,
         settings_entry=entry.entry_id if entry else None,
         requested_by=request.requested_by,
+        pipeline_hash=pipeline_hash(entry),
+        lane=lane,
+        coalescing=coalescing,
+        singleton=singleton,
     )
+
+
+def call_back_gate_of(request: WebhookRequested) -> str:
+    """The gate that a call-back opens. Raises ``Unroutable`` for what the doors would have refused."""
+    key = request.options.get(CALL_BACK_KEY)
+    fault = call_back_key_fault(key)
+    if fault is not None:
+        raise Unroutable(fault)
+    size = len(request.payload.encode())
+    if size > MAX_STEP_RESULT_BYTES:
+        raise Unroutable(f"the call-back has {size} bytes; at most {MAX_STEP_RESULT_BYTES} are allowed")
+    check_payload(request.payload)
+    _check_texts(event_id=request.event_id, requested_by=request.requested_by or "")
+    return call_back_gate(request.tenant_id, key or "")
+
+
+def _lane_of_request(request: WebhookRequested, entry: SettingsEntry | None) -> OnExhausted | None:
+    """The caller's option, else what the settings entry says. Without a model there is no key to be in order of."""
+    ordering = request.options.get("ordering", entry.ordering if entry else "default")
+    on_exhausted = request.options.get("on_exhausted", entry.on_exhausted if entry else "skip")
+    if ordering not in ("default", "strict") or on_exhausted not in get_args(OnExhausted):
+        raise Unroutable(
+            f"ordering {ordering!r} with on_exhausted {on_exhausted!r}: they are default or strict, and skip or halt"
+        )
+    if ordering == "default" or request.model is None:
+        return None
+    return "halt" if on_exhausted == "halt" else "skip"
 
 
 def check_payload(text: str) -> None:

@@ -72,7 +72,7 @@ class WriterPublisher:
         budget = self._budget
         if budget is None or record.topic not in self._bounded:
             return
-        number, size = budget.partition(record.topic, record.key or b""), len(record.value)
+        number, size = _partition(budget, record), len(record.value)
         # In a thread: where there is no room the brokers are asked what has been read.
         while not await asyncio.to_thread(budget.reserve, record.topic, number, size):
             await asyncio.sleep(_FULL_PAUSE_S)
@@ -80,5 +80,8 @@ class WriterPublisher:
     def _note_written(self, record: Outgoing, offset: int) -> None:
         budget = self._budget
         if budget is not None and record.topic in self._bounded:
-            number = budget.partition(record.topic, record.key or b"")
-            budget.written(record.topic, number, offset, len(record.value))
+            budget.written(record.topic, _partition(budget, record), offset, len(record.value))
+
+
+def _partition(budget: Budget, record: Outgoing) -> int:
+    return record.partition if record.partition >= 0 else budget.partition(record.topic, record.key or b"")

@@ -1,32 +1,40 @@
 """The tier agent: carries out tasks in lanes, records what came of them, continues what has a sequel."""
 
 import asyncio
-import os
-import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
 
-from handlers.results import Result
-from schemas.codec import decode_as
+from handlers.results import Completed, Returned
 from schemas.errors import Undecodable
-from schemas.events import TaskReady, now_micros
-from schemas.kinds import KINDS
-from streams.agents.executions import ExecutionLookup
+from schemas.events import Source, TaskEvent, now_micros
+from streams.agents.call_backs import called_back
+from streams.agents.completions import KIND as COMPLETED
+from streams.agents.completions import Completions
+from streams.agents.crash_loops import announce
+from streams.agents.deferral import defer
+from streams.agents.executions import ExecutionLookup, Held
+from streams.agents.handing_over import hand_over, let_end
+from streams.agents.intents import Confirm, Intents, weigh
+from streams.agents.moving import Moving
+from streams.agents.overflow import Overflow
+from streams.agents.settling import Settling
 from streams.agents.tier_records import TierTask, continuation_record, outcome_event
+from streams.agents.tier_state import TierState
 from streams.background import OnCrash, run_in_background
 from streams.engine.contract import AssignedPartition, ConsumedRecord, LedgerEntry
-from streams.engine.decide import Decision, StepPolicy, Target, Verdict, continuation_of, decide
-from streams.engine.guard import SWEEP_S, Stopped, run_guarded, sweep
-from streams.engine.lanes import Lanes
-from streams.engine.ledger import is_outcome
-from streams.engine.outcomes import OutcomeWriter, dead_letter_of, fits
+from streams.engine.decide import Decision, StepPolicy, Verdict, decide, result_json
+from streams.engine.guard import SWEEP_S, DeadlineSlot, Stopped, run_guarded, sweep
+from streams.engine.letter_limit import DeadLetterFlood, DeadLetterLimit
+from streams.engine.lookahead import Lookahead
+from streams.engine.outcomes import OutcomeWriter, Outgoing, dead_letter_of, fits, make_minimal
 from streams.engine.runners import Runners
-from streams.headers import task_identity
 from streams.settings import Settings
-from topics.tiers import TIERS
+from topics.gates import is_call_back_gate
+from topics.tiers import Tier
 
 _log = structlog.get_logger(__name__)
 
@@ -36,61 +44,123 @@ UNDELIVERED: Final = 20_000
 SAME_TASK_S: Final = 1.0
 """How often a record asks whether the earlier start of the same task has ended."""
 
-_SETTLE_PAUSE_S: Final = 0.01
 _NO_POLICY: Final = StepPolicy()
+_LAST_LETTERS_S: Final = 5.0
 
 
 class TierProcessor:
-    """A ``RecordProcessor`` of one tier and its steps. ``worker`` is the name that outcomes carry."""
+    """A ``RecordProcessor`` of one tier and its steps."""
 
     def __init__(
-        self, tier: str, settings: Settings, executions: ExecutionLookup, writer: OutcomeWriter, on_crash: OnCrash
+        self,
+        tier: str,
+        settings: Settings,
+        executions: ExecutionLookup,
+        writer: OutcomeWriter,
+        on_crash: OnCrash,
+        confirm: Confirm | None = None,
     ) -> None:
-        self.tier = TIERS[tier]
-        self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._catalogue = settings.catalogue()
-        self._steps_topic = self._catalogue.steps(tier)
+        self._runners = Runners(self._take, self._execute, on_crash)
+        self._state = TierState(tier, settings, writer, self._runners.wake)
+        self._settling = Settling(self._state)
+        self._intents = Intents(self._state, settings.clocks_apart_s, confirm)
+        self._clocks_apart_s = settings.clocks_apart_s
+        self._completions = Completions(self._state, self._record_minimal)
+        self.moving = Moving(self._state)
+        self.brake = self._state.brake
+        self.admission = self._state.admission
+        self.fence = self._state.fence
+        self._lanes = self._state.lanes
+        self._started = self._state.started
+        self._steps_topic = self._state.catalogue.steps(tier)
         self._timeout_s = settings.task_timeout_s
         self._stop_grace_s = settings.stop_grace_s
         self._executions = executions
         self._writer = writer
         self._on_crash = on_crash
-        self._lanes: Lanes[TierTask] = Lanes(settings.window, settings.waiting_per_partition, settings.waiting_bytes)
-        self._runners = Runners(self._take, self._execute, on_crash)
-        self._started: dict[str, TierTask] = {}
-        self._parked = 0
+        self._letter_limit = DeadLetterLimit(settings, tier)
+        self._lookahead = Lookahead(settings, tier)
+        self.overflow = Overflow(self._state, executions, self._lookahead)
         self._closing: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """See ``RecordProcessor``."""
         await self._writer.start()
-        self._closing.append(run_in_background(f"{self.tier.name}-deadlines", self._sweep(), self._on_crash))
+        await self._letter_limit.start()
+        for name, work in (("deadlines", self._sweep()), ("overflow", self.overflow.run())):
+            self._closing.append(run_in_background(f"{self._state.tier.name}-{name}", work, self._on_crash))
 
     def offer(self, partition: AssignedPartition, records: Sequence[ConsumedRecord]) -> None:
         """See ``RecordProcessor``."""
+        if records[0].offset < partition.ledger.read_until(partition.topic):
+            records = self._not_ended(partition, records)
         is_step = partition.topic == self._steps_topic
+        is_careful = partition.is_careful
         for record in records:
             # Without a key there is no order to keep: each such record has a lane of its own.
-            key = record.key or (partition.topic, partition.number, record.offset)
-            self._lanes.offer(key, TierTask(partition, record, is_step))
+            key: Hashable = record.key or (partition.topic, partition.number, record.offset)
+            if is_careful:
+                # One lane for all of them, so one task at a time (R4).
+                key = ("careful", partition.number)
+            self._lanes.put(key, TierTask(partition, record, is_step))
         self._runners.wake()
+
+    def _not_ended(self, partition: AssignedPartition, records: Sequence[ConsumedRecord]) -> list[ConsumedRecord]:
+        """Without those that an earlier owner carried out: where it ran long tasks they are thousands (R2).
+
+        They need no lane, so a partition does not stand still for as long as its slowest task took.
+        """
+        topic, number, ledger = partition.topic, partition.number, partition.ledger
+        left: list[ConsumedRecord] = []
+        for record in records:
+            if ledger.has_ended(Source(topic, number, record.offset)):
+                partition.finish(record.offset)
+            else:
+                left.append(record)
+        return left
 
     def has_room(self, partition: AssignedPartition) -> bool:
         """See ``RecordProcessor``."""
+        if self.brake.is_on:
+            return False
         return self._lanes.has_room(partition) and self._writer.undelivered < UNDELIVERED
 
     def is_idle(self) -> bool:
         """See ``RecordProcessor``."""
         return not self._started and not self._lanes.waiting and not self._lanes.running
 
-    def is_excused(self) -> bool:
-        """See ``Excusing``: a handler is within its timeout, a claim holds, or the brokers have not answered yet."""
-        return self._parked > 0 or self._writer.undelivered > 0 or any(t.slot.deadline for t in self._started.values())
+    def is_excused(self, partition: AssignedPartition) -> bool:
+        """See ``Excusing``."""
+        return self._state.is_excused(partition)
+
+    @property
+    def tier(self) -> Tier:
+        """The tier with its numbers, which ``queue:work`` may change."""
+        return self._state.tier
+
+    @tier.setter
+    def tier(self, tier: Tier) -> None:
+        self._state.tier = tier
+
+    @property
+    def worker(self) -> str:
+        """The name that outcomes carry: host and process."""
+        return self._state.worker
+
+    @property
+    def window(self) -> int:
+        """Tasks that may run at the same time."""
+        return self._lanes.window
 
     @property
     def running(self) -> int:
         """Tasks that hold a place of the window."""
         return self._lanes.running
+
+    @property
+    def started(self) -> Collection[TierTask]:
+        """Tasks that were started and whose outcome is not acknowledged yet."""
+        return self._started.values()
 
     @property
     def waiting(self) -> int:
@@ -99,194 +169,169 @@ class TierProcessor:
 
     async def hand_over(self, partitions: Sequence[AssignedPartition], grace_s: float) -> None:
         """See ``RecordProcessor`` and R5."""
-        for partition in partitions:
-            self._lanes.drop(partition)
-        given_up = set(partitions)
-        end = time.monotonic() + grace_s
-        while time.monotonic() < end and any(task.partition in given_up for task in self._started.values()):
-            await asyncio.sleep(_SETTLE_PAUSE_S)
-        open_tasks = [task for task in self._started.values() if task.partition in given_up and not task.is_recorded]
-        now = time.monotonic()
-        claims = (self._note(task, "claimed", max(0.0, task.slot.deadline - now)) for task in open_tasks)
-        await asyncio.gather(*claims)
+        await hand_over(self._state, partitions, grace_s)
 
     async def stop(self) -> None:
         """See ``RecordProcessor``: what runs longer than the grace is cancelled and released to the next owner."""
-        end = time.monotonic() + self._stop_grace_s
-        while self._started and time.monotonic() < end:
-            await asyncio.sleep(_SETTLE_PAUSE_S)
-        cut_off = [task for task in self._started.values() if task.slot.deadline]
-        for task in cut_off:
-            task.slot.cancel()
-        await asyncio.gather(*(self._note(task, "released", None) for task in cut_off))
+        await let_end(self._state, self._stop_grace_s)
         await self._writer.stop()
         for each in self._closing:
             each.cancel()
+        await self._lookahead.stop()
 
     def _take(self) -> TierTask | None:
-        return self._lanes.take() if self._writer.undelivered < UNDELIVERED else None
+        if self.brake.is_on or self.fence.is_up or self._writer.undelivered >= UNDELIVERED:
+            return None
+        item = self._lanes.take()
+        if item is not None:
+            self.brake.take()
+        return item
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            sweep(list(self._started.values()), time.monotonic())
+            sweep(self._runners.slots, time.monotonic())
+            self.moving.go_on()
             if self._lanes.startable:
                 self._runners.wake()
 
-    async def _execute(self, item: TierTask) -> None:
+    async def _execute(self, item: TierTask, slot: DeadlineSlot) -> None:
         """Carry out one record, as far as a runner does it; the rest follows with the delivery reports."""
         if item.partition.closed:
-            self._lanes.release(item)
+            self._state.leave(item)
             return
         try:
-            task = decode_as(TaskReady, item.record.value or b"")
+            item.read()
         except Undecodable as error:
             self._give_up(item, error)
             return
-        item.task = task
-        item.identity = task_identity(task)
-        item.read_headers()
-        if await self._is_known(item):
+        may_be_known = item.partition.ledger.knows(item.source, item.identity) or item.repeat_from
+        if may_be_known and await self._settling.settles(item):
             return
-        # The first await lies behind: a hand-over may have come in between, and nothing may start after it (R5).
-        if not self._may_start(item):
+        # Where an await lies behind, a hand-over may have come in between, and nothing may start after it (R5).
+        if (may_be_known or item.identity in self._started) and not self._may_start(item):
+            return
+        item.started_at = now_micros()
+        execution = item.execution = self._executions.cached(item.task)
+        has_waited = item.task.gate is not None and is_call_back_gate(item.task.gate)
+        if has_waited:
+            execution = item.execution = called_back(item.task, execution)
+        if execution is not None and (gate := self.admission.gate(item)) is not None:
+            defer(self._state, item, gate)
+            return
+        if item.partition.is_careful and not has_waited and not await self._announced(item):
             return
         self._started[item.identity] = item
-        item.started_at = now_micros()
+        item.slot = slot
         try:
-            verdict = await run_guarded(self._attempt(item), item.slot, self._timeout_s)
+            if execution is None:
+                verdict = await run_guarded(self._look_up_and_run, item, slot, self._timeout_s)
+            elif execution.caution is None:
+                verdict = await run_guarded(execution.run, item.task, slot, execution.timeout_s)
+            else:
+                verdict = await run_guarded(self._intents.run, item, slot, execution.timeout_s)
         except Stopped:
-            self._leave(item)
+            self._state.leave(item)
             return
+        item.slot = None
+        if isinstance(verdict, Held):
+            defer(self._state, item, verdict.gate)
+            return
+        self.admission.judge(item, verdict)
         self._lanes.free_slot(item)
         self._record(item, verdict)
 
-    async def _attempt(self, item: TierTask) -> Result:
-        execution = self._executions.cached(item.task)
-        if execution is None:
-            execution = await self._executions.lookup(item.task)
-        item.execution = execution
-        item.slot.start(execution.timeout_s)
-        return await execution.run(item.task)
-
-    async def _is_known(self, item: TierTask) -> bool:
-        """Whether the ledger settles the record: an outcome is there, or a claim holds its lane back (R1, R5)."""
-        ledger = item.partition.ledger
-        entries = ledger.by_source(item.source)
-        outcome = ledger.outcome(item.identity)
-        for entry in entries:
-            if outcome is None and is_outcome(entry):
-                outcome = entry
-        if outcome is None and item.repeat_from is not None:
-            outcome = await self._found_by_search(item, item.repeat_from)
-        if outcome is not None:
-            await self._settle(item, outcome)
+    async def _announced(self, item: TierTask) -> bool:
+        """Whether a task of a careful partition was announced and may start now (R4)."""
+        error = await announce(self._state, item)
+        if not self._may_start(item):
+            return False
+        if error is None:
             return True
-        claims = [entry for entry in entries if entry.kind in ("claimed", "released")] if entries else None
-        if claims and claims[-1].parked_until > time.monotonic():
-            self._park(item, claims[-1].parked_until)
-            return True
+        self._started[item.identity] = item
+        self._lanes.free_slot(item)
+        self._record(item, error)
         return False
 
-    async def _found_by_search(self, item: TierTask, repeat_from: bytes) -> LedgerEntry | None:
-        """For a continuation that was produced again: its outcome, which the ledger may have pruned (R1)."""
-        number, offset = repeat_from.decode().split("|")
-        if int(number) != item.partition.number:
-            _log.warning("repeat_from names another partition", event_id=item.task.event_id, partition=number)
-            return None
-        return await item.partition.ledger.search(int(offset), item.identity)
-
-    async def _settle(self, item: TierTask, outcome: LedgerEntry) -> None:
-        """A task that has an outcome is not run again; its continuation is produced again and awaited (R1)."""
-        if KINDS[outcome.kind].final:
-            self._finish(item)
-            return
-        event = await item.partition.ledger.read(outcome.offset)
-        if event.next_topic is None or event.next_step is None or event.next_attempt is None:
-            self._finish(item)
-            return
-        target = Target(event.next_topic, event.next_step, event.next_attempt, event.next_due_at, event.result)
-        continuation = continuation_of(item.task, self.tier, target, self._catalogue)
-        record = continuation_record(item, continuation, self._catalogue.scheduled, outcome.offset)
-        self._writer.produce(record, lambda _: self._finish(item))
-
-    def _park(self, item: TierTask, until: float) -> None:
-        """Hold the item's lane until its task has an outcome or ``until``, on the monotonic clock."""
-        self._lanes.park(item)
-        self._parked += 1
-        woken = False
-
-        def wake() -> None:
-            nonlocal woken
-            if not woken:
-                woken = True
-                self._parked -= 1
-                timer.cancel()
-                self._lanes.unpark(item.lane)
-                self._runners.wake()
-
-        timer = asyncio.get_running_loop().call_later(max(0.0, until - time.monotonic()), wake)
-        item.partition.ledger.watch(item.identity, wake)
+    async def _look_up_and_run(self, item: TierTask) -> Returned:
+        item.execution = await self._executions.lookup(item.task)
+        # The task may have been given its version, which its record lacks.
+        item.marks = None
+        gate = self.admission.gate(item)
+        if gate is not None:
+            raise Held(gate)
+        if item.slot is not None:
+            item.slot.start(item.execution.timeout_s)
+        if item.execution.caution is not None:
+            return await self._intents.run(item)
+        return await item.execution.run(item.task)
 
     def _may_start(self, item: TierTask) -> bool:
         """False where the partition is gone by now, or where this process runs the task already: then it waits (R5)."""
         if item.partition.closed:
-            self._lanes.release(item)
+            self._state.leave(item)
             return False
         if item.identity in self._started:
-            self._park(item, time.monotonic() + SAME_TASK_S)
+            self._state.park(item, time.monotonic() + SAME_TASK_S)
             return False
         return True
 
     def _record(self, item: TierTask, verdict: Verdict) -> None:
         """Write the outcome; its delivery report goes on from there."""
-        policy = item.execution.policy if item.execution is not None else _NO_POLICY
+        state, policy, execution = self._state, _NO_POLICY, item.execution
+        if execution is not None:
+            policy, verdict = execution.policy, execution.redactor.verdict(verdict)
         finished_at = now_micros()
-        decision = decide(item.task, verdict, self.tier, policy, self._catalogue, finished_at)
+        if execution is not None and execution.caution is None:
+            if type(verdict) is Completed and item.marks is not None and item.task.step + 1 >= policy.step_count:
+                # Most records come here: the same as below, without a decision made of one text.
+                result = result_json(verdict.result)
+                if type(result) is str:
+                    self._completions.record(item, result, finished_at)
+                    return
+        else:
+            verdict = weigh(item, verdict, self._clocks_apart_s, finished_at)
+        decision = decide(item.task, verdict, state.tier, policy, state.catalogue, finished_at)
+        if decision.kind == COMPLETED and decision.result is not None and item.marks is not None:
+            self._completions.record(item, decision.result, finished_at)
+            return
         continuation = decision.continuation
         outgoing = None
         if continuation is not None:
-            outgoing = continuation_record(item, continuation, self._catalogue.scheduled)
+            outgoing = continuation_record(item, continuation, state.catalogue.scheduled)
             if not fits(outgoing.value, outgoing.key):
                 size = len(outgoing.value)
                 text = f"the next record would have {size} bytes, more than a topic takes; return smaller results"
                 decision, outgoing = Decision("failed_permanently", error=text, error_code="too_large"), None
-        event = outcome_event(item, decision, self.tier.name, self.worker, finished_at)
-
-        def delivered(offset: int) -> None:
-            item.is_recorded = True
-            entry = LedgerEntry(event.kind, offset, item.source, item.identity)
-            item.partition.ledger.note(entry)
-            if outgoing is None:
-                self._finish(item)
-            else:
-                self._writer.produce(outgoing, lambda _: self._finish(item))
-
+        event = outcome_event(item, decision, state.tier.name, state.worker, finished_at)
+        delivered = partial(self._recorded, item, event, outgoing)
         self._writer.record(event, item.source, item.record.key, delivered, traceparent=item.traceparent)
+
+    def _record_minimal(self, item: TierTask, event: TaskEvent, reason: str) -> None:
+        """Write of a refused outcome only that the task failed (R3)."""
+        _log.error("an outcome was refused; a minimal one is written", error=reason, event_id=event.event_id)
+        make_minimal(event, reason)
+        delivered = partial(self._recorded, item, event, None)
+        self._writer.record(event, item.source, item.record.key, delivered, traceparent=item.traceparent)
+
+    def _recorded(self, item: TierTask, event: TaskEvent, sequel: Outgoing | None, offset: int) -> None:
+        """The outcome is in the log; its sequel follows, unless only a minimal outcome could be written (R3)."""
+        item.is_recorded = True
+        item.partition.ledger.note(LedgerEntry(event.kind, offset, item.source, item.identity))
+        if sequel is None or event.next_topic is None:
+            self._state.finish(item)
+        else:
+            self._writer.produce(sequel, lambda _: self._state.finish(item))
 
     def _give_up(self, item: TierTask, error: Undecodable) -> None:
         """A record that nobody can read goes to `.dead-letters`; the partition goes on (R3)."""
+        try:
+            self._letter_limit.count()
+        except DeadLetterFlood:
+            # The process ends at once; who reads why shall find the letters that the text speaks of.
+            self._writer.flush(_LAST_LETTERS_S)
+            raise
         _log.error("a record cannot be decoded", topic=item.record.topic, offset=item.record.offset, error=str(error))
-        letter = dead_letter_of(item.record, self.tier.name, "undecodable", str(error), now_micros())
+        letter = dead_letter_of(item.record, self._state.tier.name, "undecodable", str(error), now_micros())
         self._lanes.free_slot(item)
-        self._writer.dead_letter(letter, lambda _: self._finish(item))
-
-    async def _note(self, item: TierTask, kind: str, remaining_s: float | None) -> None:
-        """Write that a task is claimed or released, and enter it into the ledger before the commit (R2, R5)."""
-        event = outcome_event(item, Decision(kind), self.tier.name, self.worker, now_micros())
-        event.finished_at = None
-        event.remaining_s = remaining_s
-        offset = await self._writer.write(event, item.source, item.record.key)
-        parked_until = time.monotonic() + remaining_s if remaining_s is not None else 0.0
-        item.partition.ledger.note(LedgerEntry(kind, offset, item.source, item.identity, parked_until))
-
-    def _finish(self, item: TierTask) -> None:
-        item.partition.finish(item.record.offset)
-        self._leave(item)
-
-    def _leave(self, item: TierTask) -> None:
-        if self._started.get(item.identity) is item:
-            del self._started[item.identity]
-        self._lanes.release(item)
-        if self._lanes.startable:
-            self._runners.wake()
+        self._writer.dead_letter(letter, lambda _: self._state.finish(item))

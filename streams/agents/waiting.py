@@ -1,8 +1,21 @@
 """The record of a task that waits for its time."""
 
+from typing import Final
+
 from schemas.codec import encode
 from schemas.events import Micros, TaskReady, TaskScheduled
 from streams.headers import task_identity
+
+TRACE: Final = "traceparent"
+"""Option of a task that waited: the trace that it belongs to, which the relay makes its record's header again."""
+
+_LONGEST_TRACE: Final = 200
+
+
+def keep_trace(task: TaskReady, traceparent: bytes | None) -> None:
+    """Let a task that will wait carry its trace through the schedule, which keeps no headers."""
+    if traceparent is not None and len(traceparent) <= _LONGEST_TRACE and traceparent.isascii():
+        task.options[TRACE] = traceparent.decode()
 
 
 def waiting_task(

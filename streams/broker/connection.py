@@ -3,7 +3,8 @@
 import ssl
 from typing import Any, Final
 
-from confluent_kafka import KafkaException
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
@@ -18,8 +19,48 @@ _WARNINGS: Final = 4
 
 _SILENT: Final = 0
 
+_log = structlog.get_logger(__name__)
+
 PARTITIONER: Final = "murmur2_random"
 """The Java clients' partitioner, so that every producer puts a key into the same partition (DESIGN §4)."""
+
+PASSING_ERRORS: Final = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._DESTROY_BROKER,
+        KafkaError._UNKNOWN_BROKER,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+"""Errors that pass by themselves: brokers are away, elect a leader, or have not heard yet of a topic just created."""
+
+
+def log_ends(consumer: Consumer, topic: str, partition: int, timeout_s: float, who: str) -> tuple[int, int] | None:
+    """First and next offset of a partition; ``None``: the brokers cannot tell now, so ``who`` asks again.
+
+    Raises ``KafkaException`` for what does not pass by itself.
+    """
+    try:
+        found = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s, cached=False)
+    except KafkaException as error:
+        if error.args[0].code() not in PASSING_ERRORS:
+            raise
+        _log.warning(f"the {who} waits for the brokers", topic=topic, partition=partition, error=str(error))
+        return None
+    return None if found is None else (int(found[0]), int(found[1]))
 
 
 def bootstrap_servers(settings: Settings) -> str:

@@ -24,6 +24,9 @@ from topics.catalogue import Catalogue
 FETCH_WAIT_MS: Final = 20
 """Longest wait of a fetch: the mock answers an empty one only after all of it, and wakes nobody earlier."""
 
+LINGER_MS: Final = 0
+"""A request costs nothing here, and an event's records wait for each other: accepted, task, intent, outcome."""
+
 SESSION_TIMEOUT_S: Final = 6.0
 """Shortest session timeout the settings take: a member that joins again waits for all of it."""
 
@@ -130,8 +133,8 @@ def running_epoch(bootstrap_servers: str | None) -> str | None:
 
 
 def embedded_waits() -> dict[str, object]:
-    """Settings that differ on the embedded broker: see ``FETCH_WAIT_MS`` and ``SESSION_TIMEOUT_S``."""
-    return {"fetch_wait_ms": FETCH_WAIT_MS, "session_timeout_s": SESSION_TIMEOUT_S}
+    """Settings that differ on the embedded broker: see the constants of their names."""
+    return {"fetch_wait_ms": FETCH_WAIT_MS, "linger_ms": LINGER_MS, "session_timeout_s": SESSION_TIMEOUT_S}
 
 
 @contextmanager

@@ -1,22 +1,25 @@
-"""The two tables that a relay publishes from: the outbox and the schedule."""
+"""What a relay publishes from: a table with rows in an order; and the first such table, the outbox."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import orjson
-from sqlalchemy import Connection, RowMapping, delete, select, text, update
+from sqlalchemy import Connection, RowMapping, Select, delete, select, text, update
 
-from projections.tables import WEBHOOK_SCHEDULE
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from streams.capture.outbox import OUTBOX, SLICES
+from streams.capture.pace import crowding
 from streams.capture.publishing import Record
 from streams.errors import SetupError
 from streams.headers import Headers, record_headers
 from topics.catalogue import Catalogue
 
 _CHUNK: Final = 500
+_LOOK_BEHIND: Final = 20_000
+"""So many ids behind a full batch others are looked for: what is looked at costs its time each time."""
+
 _BLOCK_OF_IDS: Final = text(
     "SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('webhook_outbox', 'id')::regclass"
 )
@@ -45,6 +48,9 @@ class Feed(Protocol):
     def lock_keys(self) -> tuple[int, ...]:
         """Numbers of its advisory locks."""
 
+    def begin(self) -> None:
+        """A holder begins to publish: what was kept in memory of an earlier tenure holds no more."""
+
     def check(self, connection: Connection) -> None:
         """Raise ``SetupError`` where the table cannot keep the order of its rows."""
 
@@ -63,6 +69,9 @@ class Feed(Protocol):
     def park(self, connection: Connection, row: str, reason: str) -> None:
         """Set a row aside that can never be published."""
 
+    def tend(self, connection: Connection) -> None:
+        """Called every ten seconds: look after what holds rows back."""
+
 
 class OutboxFeed:
     """Rows of the outbox, in the order of their ids."""
@@ -77,6 +86,9 @@ class OutboxFeed:
         self._keep = keep
         self._slices = slices
 
+    def begin(self) -> None:
+        """See ``Feed``."""
+
     def check(self, connection: Connection) -> None:
         """See ``Feed``. A sequence that hands out ids in blocks would number a key's later commits lower."""
         if connection.dialect.name != "postgresql":
@@ -89,16 +101,27 @@ class OutboxFeed:
             )
 
     def read(self, connection: Connection, limit: int, full: Iterable[str]) -> Sequence[RowMapping]:
-        """See ``Feed``."""
+        """See ``Feed``. Half of a full batch is for those who wait behind a tenant that would fill it alone (R15).
+
+        Of each tenant the first rows are taken, and a key is of one tenant: so each key keeps its order.
+        """
+        waiting = self._waiting(full)
+        rows = connection.execute(waiting.limit(limit)).mappings().all()
+        crowd = crowding(rows, limit // 2) if len(rows) == limit else None
+        if crowd is None:
+            return rows
+        behind = waiting.where(OUTBOX.c.tenant_id != crowd, OUTBOX.c.id <= rows[-1]["id"] + _LOOK_BEHIND)
+        others = connection.execute(behind.limit(limit // 2)).mappings().all()
+        own = [row for row in rows if row["tenant_id"] == crowd]
+        return sorted([*own[: limit - len(others)], *others], key=lambda row: int(row["id"]))
+
+    def _waiting(self, full: Iterable[str]) -> Select[Any]:
         query = (
             select(OUTBOX)
             .where(OUTBOX.c.published_at.is_(None), OUTBOX.c.parked_at.is_(None), OUTBOX.c.topic.not_in(list(full)))
             .order_by(OUTBOX.c.id)
-            .limit(limit)
         )
-        if len(self._slices) < SLICES:
-            query = query.where(OUTBOX.c.slice.in_(self._slices))
-        return connection.execute(query).mappings().all()
+        return query.where(OUTBOX.c.slice.in_(self._slices)) if len(self._slices) < SLICES else query
 
     def row_id(self, row: RowMapping) -> str:
         """See ``Feed``."""
@@ -120,7 +143,7 @@ class OutboxFeed:
 
     def mark(self, connection: Connection, rows: Sequence[str]) -> None:
         """See ``Feed``."""
-        for chunk in _chunks(rows):
+        for chunk in chunks(rows):
             if self._keep:
                 connection.execute(
                     update(OUTBOX).where(OUTBOX.c.record_id.in_(chunk)).values(published_at=datetime.now(UTC))
@@ -134,66 +157,8 @@ class OutboxFeed:
             update(OUTBOX).where(OUTBOX.c.record_id == row).values(parked_at=datetime.now(UTC), parked_reason=reason)
         )
 
-
-class ScheduleFeed:
-    """Rows of the schedule that are due, in the order in which they became so."""
-
-    header: Final = "schedule_id"
-    name: Final = "schedule"
-    # Beyond every slice.
-    lock_keys: Final = (SLICES,)
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        tiers = catalogue.tier_topics
-        self.topics = tuple(topic for tier in tiers for topic in (catalogue.topic(tier), catalogue.steps(tier)))
-
-    def check(self, connection: Connection) -> None:
-        """See ``Feed``. Its order is that of the due times."""
-
-    def read(self, connection: Connection, limit: int, full: Iterable[str]) -> Sequence[RowMapping]:
+    def tend(self, connection: Connection) -> None:
         """See ``Feed``."""
-        waits = WEBHOOK_SCHEDULE.c
-        query = (
-            select(waits.schedule_id, waits.target_topic, waits.record_key, waits.task)
-            .where(waits.dispatched_at.is_(None), waits.closed_at.is_(None), waits.due_at <= datetime.now(UTC))
-            .where(waits.target_topic.not_in(list(full)))
-            .order_by(waits.due_at, waits.schedule_id)
-            .limit(limit)
-        )
-        return connection.execute(query).mappings().all()
-
-    def row_id(self, row: RowMapping) -> str:
-        """See ``Feed``."""
-        identity: str = row["schedule_id"]
-        return identity
-
-    def record(self, row: RowMapping) -> Record:
-        """See ``Feed``."""
-        if row["target_topic"] not in self.topics:
-            raise Unpublishable(f"topic {row['target_topic']!r} is of no tier")
-        if row["task"] is None or row["record_key"] is None:
-            raise Unpublishable("the row has no task or no key")
-        headers = [*_headers(row["task"]), (self.header, self.row_id(row).encode())]
-        return Record(self.row_id(row), row["target_topic"], row["record_key"], row["task"], headers)
-
-    def mark(self, connection: Connection, rows: Sequence[str]) -> None:
-        """See ``Feed``."""
-        waits = WEBHOOK_SCHEDULE
-        for chunk in _chunks(rows):
-            connection.execute(
-                update(waits)
-                .where(waits.c.schedule_id.in_(chunk), waits.c.dispatched_at.is_(None))
-                .values(dispatched_at=datetime.now(UTC))
-            )
-
-    def park(self, connection: Connection, row: str, reason: str) -> None:
-        """See ``Feed``."""
-        waits = WEBHOOK_SCHEDULE
-        connection.execute(
-            update(waits)
-            .where(waits.c.schedule_id == row)
-            .values(closed_at=datetime.now(UTC), reason=f"cannot be published: {reason}")
-        )
 
 
 def _headers(payload: bytes) -> Headers:
@@ -203,5 +168,6 @@ def _headers(payload: bytes) -> Headers:
         raise Unpublishable(f"the payload cannot be read: {error}") from error
 
 
-def _chunks(rows: Sequence[str]) -> Iterable[Sequence[Any]]:
+def chunks(rows: Sequence[str]) -> Iterable[Sequence[Any]]:
+    """Ids in pieces that one statement takes."""
     return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))

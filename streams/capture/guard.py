@@ -5,9 +5,11 @@ from typing import Any
 
 from sqlalchemy import event, inspect
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.sql.selectable import FromClause
 from typing_extensions import override
 
 _TRACKED: set[type[Any]] = set()
+_TABLES: dict[FromClause, str] = {}
 
 
 class UntrackedBulkChange(RuntimeError):
@@ -15,14 +17,16 @@ class UntrackedBulkChange(RuntimeError):
 
     def __init__(self, model: str, statement: str) -> None:
         super().__init__(
-            f"{statement} on {model} changes rows without firing webhooks; change the objects one by one, or write "
-            'the outbox yourself and add .execution_options(outbox="handled")'
+            f"{statement} on {model} changes rows without firing webhooks; change the objects, take "
+            "streams.capture.bulk.bulk_update, or write the outbox yourself and add "
+            '.execution_options(outbox="handled")'
         )
 
 
-def track(model: type[Any]) -> None:
-    """Guard a model class, and with it every class derived from it."""
+def track(model: type[Any], table: FromClause) -> None:
+    """Guard a model class, with it every class derived from it, and its table."""
     _TRACKED.add(model)
+    _TABLES.setdefault(table, model.__name__)
 
 
 def is_tracked(model: type[Any]) -> bool:
@@ -32,7 +36,7 @@ def is_tracked(model: type[Any]) -> bool:
 
 @event.listens_for(Session, "do_orm_execute")
 def refuse_bulk_statement(state: ORMExecuteState) -> None:
-    """Raise ``UntrackedBulkChange`` for INSERT, UPDATE and DELETE on a tracked model, unless marked as handled."""
+    """Raise ``UntrackedBulkChange`` for INSERT, UPDATE and DELETE on a tracked model or its table, unless handled."""
     if not (state.is_insert or state.is_update or state.is_delete):
         return
     if state.execution_options.get("outbox") == "handled":
@@ -41,6 +45,9 @@ def refuse_bulk_statement(state: ORMExecuteState) -> None:
     for mapper in state.all_mappers:
         if is_tracked(mapper.class_):
             raise UntrackedBulkChange(mapper.class_.__name__, statement)
+    table = getattr(state.statement, "table", None)
+    if table in _TABLES:
+        raise UntrackedBulkChange(_TABLES[table], statement)
 
 
 class TrackedSession(Session):

@@ -3,79 +3,50 @@
 The mapper's ``after_insert``, ``after_update`` and ``after_delete`` collect a flush's changes, each called once for
 a row that was really written; ``after_flush`` writes them on the same connection, so that a rollback, also one to a
 savepoint, leaves nothing. (Session commit hooks would not do: they also fire when a savepoint is released.)
+
+A row that several flushes of a transaction write changes several times, and each of them is an event.
 """
 
-import base64
-import enum
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from decimal import Decimal
-from functools import cache
-from typing import Any, ClassVar, Final
-from uuid import uuid4
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, Final, TypeAlias
 
-import orjson
 from sqlalchemy import Connection, event, inspect
-from sqlalchemy.orm import Mapper, Session, object_session
+from sqlalchemy.orm import Mapper
 
 from handlers.tenants.current import current_tenant_id
-from schemas.codec import encode
-from schemas.events import ModelChanged, now_micros
+from streams.capture.attributes import changed_values, columns, load_whole, values_before
+from streams.capture.changes import Change, collect, configure_capture, is_disabled, webhooks_disabled
 from streams.capture.guard import track
-from streams.capture.outbox import OutboxRow, append
-from streams.settings import Settings
-from topics.catalogue import Catalogue
-from topics.keys import model_key_text, partition_key
+from streams.capture.writing import note_writing
+from topics.keys import model_key_text
 
+__all__ = ["Listener", "WebhookModel", "announce", "configure_capture", "listen", "webhooks_disabled"]
+
+_BEFORE: Final = "webhook_before"
 _CHANGES: Final = "webhook_changes"
-_PENDING: Final = "webhook_pending"
-_disabled: ContextVar[bool] = ContextVar("webhooks_disabled", default=False)
-
-
-@dataclass(slots=True)
-class _Configuration:
-    catalogue: Catalogue | None = None
-    source: str = ""
-
-
-_configuration = _Configuration()
-
-
-def configure_capture(catalogue: Catalogue, source: str = "") -> None:
-    """Say which topics changes go to, and name the program that writes them (``ModelChanged.source``).
-
-    Call once, before the first flush. Without it the topics are those of the environment (``WEBHOOK_TOPIC_PREFIX``).
-    """
-    _configuration.catalogue, _configuration.source = catalogue, source
-
-
-@cache
-def _environment_catalogue() -> Catalogue:
-    return Settings().catalogue()
-
-
-@contextmanager
-def webhooks_disabled() -> Iterator[None]:
-    """Changes flushed inside the block, by this task or thread, fire nothing. Flush before it ends."""
-    token = _disabled.set(True)
-    try:
-        yield
-    finally:
-        _disabled.reset(token)
 
 
 class WebhookModel:
     """Mixin of a declarative model. Put it first: ``class Order(WebhookModel, Base)``.
 
-    ``__webhook_name__`` is the registered name, the class's own where it is ``None``. ``__webhook_soft_delete__``
-    names the attribute whose change from ``None`` means ``deleted``, and back to ``None`` means ``restored``.
-    A flush outside any tenant raises ``NoCurrentTenant``, unless ``get_webhook_tenant`` is overridden.
+    ``__webhook_name__`` is the registered name, the class's own where it is ``None``; a class that inherits a mapping
+    inherits the name too. ``__webhook_watch__`` names the attributes whose change is an ``updated``, ``None``: each of
+    them. ``__webhook_soft_delete__`` names the attribute whose change from ``None`` means ``deleted``, and back to
+    ``None`` means ``restored``. A flush outside any tenant raises ``NoCurrentTenant``, unless ``get_webhook_tenant``
+    is overridden.
     """
 
     __webhook_name__: ClassVar[str | None] = None
+    __webhook_watch__: ClassVar[Collection[str] | None] = None
     __webhook_soft_delete__: ClassVar[str] = "deleted_at"
+
+    @classmethod
+    def register_webhook_listeners(cls) -> None:
+        """Say what hears of this class's changes; called once, when it is mapped.
+
+        Override it, without ``super()``, to announce nothing by itself and ``listen`` with functions of your own.
+        """
+        listen(cls, announce)
 
     def get_webhook_priority(self, event: str) -> int | None:
         """Priority of ``created``, ``updated``, ``deleted`` or ``restored``; clamped to 1..10, ``None``: no wish."""
@@ -92,9 +63,12 @@ class WebhookModel:
     def get_webhook_payload(self) -> dict[str, Any]:
         """What the handlers get: every column attribute by name, without deferred ones that were not loaded."""
         state: Any = inspect(self)
-        keys: list[str] = inspect(type(self)).column_attrs.keys()
-        # A new row has NULL where nothing was ever set.
-        return {key: state.dict.get(key) for key in keys if key in state.dict or not state.has_identity}
+        values = state.dict
+        names = columns(state.mapper).all
+        if state.key is None:
+            # A new row has NULL where nothing was ever set.
+            return {name: values.get(name) for name in names}
+        return {name: values[name] for name in names if name in values}
 
     def was_changed(self, *names: str) -> bool:
         """Whether the last flush that wrote this row changed any of these attributes; without names, any at all.
@@ -105,146 +79,122 @@ class WebhookModel:
         return any(name in previous for name in names) if names else bool(previous)
 
     def get_previous(self) -> dict[str, Any]:
-        """Values before the last flush that wrote this row, of the attributes that it changed."""
-        previous: dict[str, Any] = inspect(self).info.get(_CHANGES, {})
-        return dict(previous)
+        """Values before the last flush that wrote this row, of the attributes that it changed.
+
+        ``None`` also where the old value is not known, as that of a container that was changed in place.
+        """
+        state: Any = inspect(self)
+        return dict(state.info.get(_CHANGES, {}))
+
+
+Listener: TypeAlias = Callable[[Any, str, Connection], None]
+"""Called with the row, ``created``, ``updated``, ``deleted`` or ``restored``, and the connection of its flush."""
+
+_listeners: dict[type[Any], list[Listener]] = {}
+
+
+def listen(model: type[WebhookModel], listener: Listener) -> None:
+    """Call ``listener`` inside the flush for each row of this very class that was really written.
+
+    It may read the row and register with ``before_commit`` and ``after_commit``; it must not flush. What it raises
+    fails the flush.
+    """
+    _listeners.setdefault(model, []).append(listener)
+
+
+def announce(target: WebhookModel, model_event: str, connection: Connection) -> None:
+    """Write the change to the outbox: what a model does unless it overrides ``register_webhook_listeners``."""
+    state: Any = inspect(target)
+    if is_disabled() or not target.should_trigger_webhook(model_event):
+        return
+    model = type(target).__webhook_name__ or type(target).__name__
+    change = Change(
+        tenant_id=str(target.get_webhook_tenant()),
+        model=model,
+        model_id=model_key_text(*[state.dict[name] for name in columns(state.mapper).key]),
+        model_event=model_event,
+        values=target.get_webhook_payload(),
+        previous=state.info.get(_CHANGES, {}),
+        priority=target.get_webhook_priority(model_event),
+    )
+    collect(state.session, connection, change)
+
+
+def tell(mapper: Mapper[Any], connection: Connection, state: Any, model_event: str, previous: dict[str, Any]) -> None:
+    """A row was written: remember its old values, and let those hear of it who listen.
+
+    An ``updated`` without old values, or of none that is watched, is told to nobody.
+    """
+    state.info[_CHANGES] = previous
+    note_writing(state.session)
+    target = state.obj()
+    if model_event == "updated":
+        if not previous:
+            return
+        model_event = _update_event(target, previous)
+        watched = target.__webhook_watch__
+        if model_event == "updated" and watched is not None and previous.keys().isdisjoint(watched):
+            return
+    for listener in _listeners.get(mapper.class_, ()):
+        listener(target, model_event, connection)
+
+
+def _update_event(target: WebhookModel, previous: dict[str, Any]) -> str:
+    """``updated``, or what the attribute for soft deletion makes of it."""
+    name = target.__webhook_soft_delete__
+    if name not in previous:
+        return "updated"
+    if previous[name] is None:
+        return "deleted"
+    return "restored" if getattr(target, name) is None else "updated"
 
 
 @event.listens_for(WebhookModel, "instrument_class", propagate=True)
-def _prepare_mapper(mapper: Mapper[Any], model: type[Any]) -> None:
-    track(model)
+def _prepare_mapper(mapper: Mapper[Any], model: type[WebhookModel]) -> None:
+    track(model, mapper.local_table)
     # Values that the database makes are read back at once: the payload has to hold them.
     mapper.eager_defaults = True
+    model.register_webhook_listeners()
 
 
 @event.listens_for(WebhookModel, "before_mapper_configured", propagate=True)
-def _keep_old_values(mapper: Mapper[Any], _model: type[Any]) -> None:
+def _keep_old_values(mapper: Mapper[Any], model: type[WebhookModel]) -> None:
     for attribute in mapper.column_attrs:
         # Else an attribute that is set while it is expired has no old value.
         attribute.active_history = True
+    mapped = {attribute.key for attribute in mapper.column_attrs}
+    unknown = sorted({*(model.__webhook_watch__ or ())} - mapped)
+    if unknown:
+        raise ValueError(
+            f"__webhook_watch__ of {model.__name__} names {', '.join(unknown)}, which it does not map; "
+            f"its attributes are {', '.join(sorted(mapped))}"
+        )
 
 
-@event.listens_for(WebhookModel, "before_update", propagate=True)
-@event.listens_for(WebhookModel, "before_delete", propagate=True)
-def _load_expired(mapper: Mapper[Any], _connection: Connection, target: WebhookModel) -> None:
-    state: Any = inspect(target)
-    for key in state.expired_attributes & set(mapper.column_attrs.keys()):
-        getattr(target, key)
+@event.listens_for(WebhookModel, "before_update", propagate=True, raw=True)
+def _before_update(mapper: Mapper[Any], _connection: Connection, state: Any) -> None:
+    load_whole(mapper, state)
+    # Not taken from the attributes' history afterwards: where the database works a value out, there is none.
+    state.info[_BEFORE] = values_before(mapper, state)
 
 
-@event.listens_for(WebhookModel, "after_insert", propagate=True)
-def _after_insert(mapper: Mapper[Any], connection: Connection, target: WebhookModel) -> None:
-    _set_previous(target, {})
-    _collect(mapper, connection, target, "created")
+@event.listens_for(WebhookModel, "before_delete", propagate=True, raw=True)
+def _before_delete(mapper: Mapper[Any], _connection: Connection, state: Any) -> None:
+    load_whole(mapper, state)
 
 
-@event.listens_for(WebhookModel, "after_update", propagate=True)
-def _after_update(mapper: Mapper[Any], connection: Connection, target: WebhookModel) -> None:
-    previous = _old_values(mapper, target)
-    _set_previous(target, previous)
-    if not previous:
-        return
-    name = target.__webhook_soft_delete__
-    model_event = "updated"
-    if name in previous:
-        model_event = _soft_delete_event(previous[name], getattr(target, name))
-    _collect(mapper, connection, target, model_event)
+@event.listens_for(WebhookModel, "after_insert", propagate=True, raw=True)
+def _after_insert(mapper: Mapper[Any], connection: Connection, state: Any) -> None:
+    load_whole(mapper, state)
+    tell(mapper, connection, state, "created", {})
 
 
-def _soft_delete_event(before: object, after: object) -> str:
-    if before is None:
-        return "deleted"
-    return "restored" if after is None else "updated"
+@event.listens_for(WebhookModel, "after_update", propagate=True, raw=True)
+def _after_update(mapper: Mapper[Any], connection: Connection, state: Any) -> None:
+    load_whole(mapper, state)
+    tell(mapper, connection, state, "updated", changed_values(state.info.pop(_BEFORE), state))
 
 
-@event.listens_for(WebhookModel, "after_delete", propagate=True)
-def _after_delete(mapper: Mapper[Any], connection: Connection, target: WebhookModel) -> None:
-    _set_previous(target, {})
-    _collect(mapper, connection, target, "deleted")
-
-
-def _set_previous(target: WebhookModel, previous: dict[str, Any]) -> None:
-    inspect(target).info[_CHANGES] = previous
-
-
-def _old_values(mapper: Mapper[Any], target: WebhookModel) -> dict[str, Any]:
-    """Old values of the attributes whose value really is another one now."""
-    state: Any = inspect(target)
-    previous = {}
-    for attribute in mapper.column_attrs:
-        history = state.attrs[attribute.key].history
-        if history.added and (not history.deleted or history.deleted[0] != history.added[0]):
-            previous[attribute.key] = history.deleted[0] if history.deleted else None
-    return previous
-
-
-def _collect(mapper: Mapper[Any], connection: Connection, target: WebhookModel, model_event: str) -> None:
-    session = object_session(target)
-    if session is None or _disabled.get() or not target.should_trigger_webhook(model_event):
-        return
-    pending: dict[Connection, list[OutboxRow]] = session.info.setdefault(_PENDING, {})
-    pending.setdefault(connection, []).append(_row(mapper, target, model_event))
-
-
-def _row(mapper: Mapper[Any], target: WebhookModel, model_event: str) -> OutboxRow:
-    tenant_id = str(target.get_webhook_tenant())
-    model = type(target).__webhook_name__ or type(target).__name__
-    priority = target.get_webhook_priority(model_event)
-    previous = target.get_previous()
-    change = ModelChanged(
-        change_id=str(uuid4()),
-        tenant_id=tenant_id,
-        model=model,
-        model_id=model_key_text(*mapper.primary_key_from_instance(target)),
-        model_event=model_event,
-        occurred_at=now_micros(),
-        payload=_json(model, target.get_webhook_payload()),
-        changed=list(previous),
-        previous=_json(model, previous) if previous else None,
-        priority=None if priority is None else min(max(int(priority), 1), 10),
-        source=_configuration.source,
-    )
-    catalogue = _configuration.catalogue or _environment_catalogue()
-    return OutboxRow(
-        topic=catalogue.changes,
-        record_key=partition_key(tenant_id, model, change.model_id, change.change_id),
-        payload=encode(change),
-        record_type="ModelChanged",
-        headers=None,
-        tenant_id=tenant_id,
-        record_id=change.change_id,
-    )
-
-
-@event.listens_for(Session, "before_flush")
-def _forget_failed_flush(session: Session, _context: object, _instances: object) -> None:
-    session.info.pop(_PENDING, None)
-
-
-@event.listens_for(Session, "after_flush")
-def _write_outbox(session: Session, _context: object) -> None:
-    pending: dict[Connection, list[OutboxRow]] = session.info.pop(_PENDING, {})
-    for connection, rows in pending.items():
-        append(connection, rows)
-
-
-def _json(model: str, values: Mapping[str, Any]) -> str:
-    try:
-        return orjson.dumps(values, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
-    except orjson.JSONEncodeError as error:
-        raise TypeError(
-            f"an attribute of {model} cannot be written as JSON ({error}); override get_webhook_payload"
-        ) from error
-
-
-def _plain(value: object) -> object:
-    """Values that JSON lacks: exact decimals as text, bytes as base64, sets as sorted lists."""
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return base64.b64encode(bytes(value)).decode()
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=str)
-    if isinstance(value, enum.Enum):
-        return value.value
-    raise TypeError(f"{type(value).__name__} is no JSON type")
+@event.listens_for(WebhookModel, "after_delete", propagate=True, raw=True)
+def _after_delete(mapper: Mapper[Any], connection: Connection, state: Any) -> None:
+    tell(mapper, connection, state, "deleted", {})

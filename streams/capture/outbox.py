@@ -1,10 +1,11 @@
 """The outbox: what has to reach Kafka, written in the transaction of the change itself (R11)."""
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 import structlog
@@ -27,10 +28,13 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from handlers.requests import DEDUPE_KEY
 from handlers.service import Accepted
 from schemas.codec import encode
 from schemas.errors import Retryable
-from schemas.events import WebhookRequested
+from schemas.events import ModelChanged, WebhookRequested
+from streams.capture.copying import can_copy, copy_rows
+from streams.capture.dedupe import first_alike
 from topics.catalogue import Catalogue
 from topics.keys import partition_key
 
@@ -118,56 +122,127 @@ def append(connection: Connection, rows: Sequence[OutboxRow]) -> None:
     if not rows:
         return
     now = datetime.now(UTC)
-    connection.execute(
-        insert(OUTBOX),
-        [
-            {
-                "record_id": row.record_id,
-                "topic": row.topic,
-                "record_key": row.record_key,
-                "record_type": row.record_type,
-                "payload": row.payload,
-                "headers": orjson.dumps(dict(row.headers)).decode() if row.headers else None,
-                "tenant_id": row.tenant_id,
-                "slice": slice_of(row.record_key),
-                "created_at": now,
-            }
-            for row in rows
-        ],
+    values = [
+        {
+            "record_id": row.record_id,
+            "topic": row.topic,
+            "record_key": row.record_key,
+            "record_type": row.record_type,
+            "payload": row.payload,
+            "headers": orjson.dumps(dict(row.headers)).decode() if row.headers else None,
+            "tenant_id": row.tenant_id,
+            "slice": slice_of(row.record_key),
+            "created_at": now,
+        }
+        for row in rows
+    ]
+    if can_copy(connection):
+        copy_rows(connection, OUTBOX.name, values)
+    else:
+        connection.execute(insert(OUTBOX), values)
+
+
+def request_row(request: WebhookRequested, topic: str) -> OutboxRow:
+    """The row of a request. Raises ``ValueError`` for one that does not fit its schema."""
+    return OutboxRow(
+        topic=topic,
+        record_key=partition_key(request.tenant_id, request.model, request.model_id, request.event_id),
+        payload=encode(request),
+        record_type="WebhookRequested",
+        headers=None,
+        tenant_id=request.tenant_id,
+        record_id=request.event_id,
     )
+
+
+def change_row(change: ModelChanged, topic: str) -> OutboxRow:
+    """The row that publishes a change to ``topic``, in the order of its model's row."""
+    return OutboxRow(
+        topic=topic,
+        record_key=partition_key(change.tenant_id, change.model, change.model_id, change.change_id),
+        payload=encode(change),
+        record_type="ModelChanged",
+        headers=None,
+        tenant_id=change.tenant_id,
+        record_id=change.change_id,
+    )
+
+
+Claim: TypeAlias = Callable[[Connection, str], str]
+"""Called in the transaction that stores a request, before it, with the event's id. Gives the id to answer with: another
+one says that the request was stored before under that one, and then it is not stored again."""
 
 
 class OutboxSink:
     """Takes requests for webhooks into the outbox of the system's database. Safe to use from several threads."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, wake: Callable[[], None] | None = None) -> None:
-        """``wake`` is called after each commit: a relay in the same process then looks at once."""
-        self._engine = engine
-        self._topic = catalogue.requests
-        self._wake = wake
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        wake: Callable[[], None] | None = None,
+        is_full: Callable[[], bool] | None = None,
+    ) -> None:
+        """``wake`` is called after each commit: a relay in the same process then looks at once.
 
-    def accept(self, request: WebhookRequested) -> Accepted:
+        While ``is_full`` says so, nothing more is taken.
+        """
+        self._engine = engine
+        self._requests = catalogue.requests
+        self._changes = catalogue.changes
+        self._wake = wake
+        self._is_full = is_full
+
+    def accept(self, request: WebhookRequested, claim: Claim | None = None) -> Accepted:
         """Store the request; when this returns it is committed. Blocks for the time of one transaction.
 
-        Raises ``OutboxUnavailable`` where the database did not answer or refused, and ``ValueError`` for a request
-        that does not fit its schema; then nothing is stored. (A connection that breaks during the commit leaves it
-        open whether it is: asking again with the same ``event_id`` gives the same event.)
+        What ``claim`` raises is raised, and nothing is stored. Where the request is one of several alike
+        (``dedupe_key``) and not the first, the first one's id is given.
+
+        Raises ``OutboxUnavailable`` where the database did not answer or refused, or too much waits in it, and
+        ``ValueError`` for a request that does not fit its schema; then nothing is stored. (A connection that breaks
+        during the commit leaves it open whether it is: asking again with the same ``event_id`` gives the same event.)
         """
-        row = OutboxRow(
-            topic=self._topic,
-            record_key=partition_key(request.tenant_id, request.model, request.model_id, request.event_id),
-            payload=encode(request),
-            record_type="WebhookRequested",
-            headers=None,
-            tenant_id=request.tenant_id,
-            record_id=request.event_id,
-        )
+        row = request_row(request, self._requests)
+        event_id = request.event_id
         try:
-            with self._engine.begin() as connection:
-                append(connection, [row])
+            with self._transaction() as connection:
+                kept = connection.begin_nested() if DEDUPE_KEY in request.options else None
+                first = first_alike(connection, request)
+                answer = first or event_id
+                event_id = answer if claim is None else claim(connection, answer)
+                if event_id == answer and first is None:
+                    append(connection, [row])
+                elif event_id != answer and kept is not None:
+                    # This very request was answered before: it stands for no other event now.
+                    kept.rollback()
         except IntegrityError:
             # The same request was stored before, and its answer lost: it is accepted once.
             log.info("request stored already", event_id=request.event_id)
+        return Accepted(event_id=event_id)
+
+    def accept_changes(self, changes_in: Callable[[Connection], Sequence[ModelChanged]]) -> None:
+        """Store changes, in their order: what ``changes_in`` gives, called in their transaction.
+
+        Blocks and raises as ``accept`` does; what ``changes_in`` raises is raised, and nothing is stored.
+        """
+        try:
+            with self._transaction() as connection:
+                append(connection, [change_row(change, self._changes) for change in changes_in(connection)])
+        except IntegrityError as error:
+            # One of them waits to be published: until then it cannot be told from a new one.
+            raise OutboxUnavailable("a change with the same id waits to be published; try again later") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """One transaction, committed when the block ends; then the relay is woken."""
+        try:
+            if self._is_full is not None and self._is_full():
+                raise OutboxUnavailable("too much waits to be published: Kafka or the relay is away; try again later")
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
         except (DBAPIError, PoolTimeout) as error:
             cause = getattr(error, "orig", None) or error
             raise OutboxUnavailable(
@@ -176,4 +251,3 @@ class OutboxSink:
             ) from error
         if self._wake is not None:
             self._wake()
-        return Accepted(event_id=request.event_id)

@@ -68,7 +68,7 @@ class Publisher:
         """
         report = Report()
         batch = _Batch(report, self._budget)
-        producer = self._open()
+        producer = self.open()
         for record in records:
             if report.failure is not None or not may_go_on():
                 break
@@ -86,7 +86,8 @@ class Publisher:
         if self._producer is not None:
             self._give_up(self._producer)
 
-    def _open(self) -> Producer:
+    def open(self) -> Producer:
+        """The producer; made ahead, it has its identity, which takes half a second, before the first record."""
         if self._producer is None:
             self._producer = Producer(self._config)
         return self._producer

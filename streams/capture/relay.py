@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
 
@@ -23,9 +23,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from streams.background import run_in_background
 from streams.broker.connection import admin_config, consumer_config, producer_config
 from streams.capture.budget import Budget
-from streams.capture.feeds import Feed, OutboxFeed, ScheduleFeed, Unpublishable
+from streams.capture.feeds import Feed, OutboxFeed, Unpublishable
+from streams.capture.gates import FixedLimits, GateLimits
 from streams.capture.leadership import Leadership, leadership
+from streams.capture.pace import Pace, crowding
 from streams.capture.publishing import Publisher, Record
+from streams.capture.schedule_feed import ScheduleFeed
 from streams.capture.takeover import LogEnds, Tenure, log_ends, published_rows
 from streams.recovery import forget_finished
 from streams.settings import Settings
@@ -48,11 +51,13 @@ class RelayOptions:
 
     ``budget``: the embedded broker's room. With it published rows stay in the outbox until their events are final,
     and what is due in the schedule at the start goes out before the outbox: it is older.
+    ``limits``: of what the schedule's gates let go (R15).
     ``proof_timeout_s``: a holder without a proof of its lock for so long stops; a new one waits twice that (R7).
     """
 
     epoch: str | None = None
     budget: Budget | None = None
+    limits: GateLimits = field(default_factory=FixedLimits)
     proof_timeout_s: float = PROOF_TIMEOUT_S
 
 
@@ -72,7 +77,7 @@ class Relay:
         embedded = options.budget is not None
         if not embedded:
             caught_up.set()
-        shares: list[tuple[Feed, Engine]] = [(ScheduleFeed(catalogue), schedule_engine)]
+        shares: list[tuple[Feed, Engine]] = [(ScheduleFeed(catalogue, options.limits), schedule_engine)]
         shares.extend((OutboxFeed(catalogue, keep=embedded), source) for source in sources)
         self._shares = [_Share(settings, catalogue, feed, engine, options) for feed, engine in shares]
         self._caught_up = caught_up
@@ -129,7 +134,7 @@ class _Share:
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._lock: Leadership = leadership(engine, feed.name, feed.lock_keys, options.proof_timeout_s)
         self._publisher = Publisher(producer_config(settings), options.budget)
-        self._admin = AdminClient(admin_config(settings))
+        self._pace = Pace(settings.relay_batch)
         self._wake = threading.Event()
         # Only the system's database has the views that tell what is finished.
         self._keeps_rows = options.budget is not None and isinstance(feed, ScheduleFeed)
@@ -162,18 +167,21 @@ class _Share:
 
         with self._engine.connect() as connection:
             self._feed.check(connection)
-        epoch = self._options.epoch or str(self._admin.list_topics(timeout=10).cluster_id)
+        epoch = self._options.epoch or str(self._admin().list_topics(timeout=10).cluster_id)
         tenure = Tenure(self._engine, self.name, epoch, self._holder)
+        self._feed.begin()
         ends = self._take_over(tenure, leading)
         if ends is None:
             return
         tenure.begin(ends)
+        self._publisher.open()
         log.info("the relay publishes", share=self.name, holder=self._holder)
         looked_at = time.monotonic()
         while leading():
             if not first and not caught_up.is_set():
                 self._pause(_FULL_PAUSE_S, going)
                 continue
+            began, limit = time.monotonic(), self._pace.rows
             count = self._publish_batch(going)
             if count is None:
                 # Rows are in doubt: whoever takes over, this one included, looks for them in the log.
@@ -183,21 +191,28 @@ class _Share:
             if time.monotonic() - looked_at > _ENDS_EVERY_S:
                 self._note_progress(tenure)
                 looked_at = time.monotonic()
-            if count < self._settings.relay_batch:
-                self._pause(self._settings.relay_poll_ms / 1000, going)
+            if count < limit:
+                # Looks are so far apart, not pauses so long: what came during a batch has waited for it already.
+                busy_s = time.monotonic() - began if count else 0.0
+                self._pause(self._settings.relay_poll_ms / 1000 - busy_s, going)
         if self._lock.holds():
             tenure.sign_off()
         else:
             log.error("the relay's lock is not proved any more: it stops publishing", share=self.name)
 
+    def _admin(self) -> AdminClient:
+        # One for each question: after a broker's restart an older one answers FENCED_LEADER_EPOCH for ever.
+        return AdminClient(admin_config(self._settings))
+
     def _note_progress(self, tenure: Tenure) -> None:
         """Shorten what a successor would have to read, and what an embedded start would have to go through."""
         try:
-            tenure.advance(log_ends(self._admin, self._catalogue, self._feed.topics))
+            tenure.advance(log_ends(self._admin(), self._catalogue, self._feed.topics))
         except KafkaException as error:
             log.warning("the ends of the log are not known now", share=self.name, error=str(error))
-        if self._keeps_rows:
-            with self._engine.begin() as connection:
+        with self._engine.begin() as connection:
+            self._feed.tend(connection)
+            if self._keeps_rows:
                 forget_finished(connection)
 
     def _take_over(self, tenure: Tenure, leading: Callable[[], bool]) -> LogEnds | None:
@@ -209,7 +224,7 @@ class _Share:
             until = time.monotonic() + wait_s
             while leading() and time.monotonic() < until:
                 self._pause(until - time.monotonic(), leading)
-        ends = log_ends(self._admin, self._catalogue, self._feed.topics)
+        ends = log_ends(self._admin(), self._catalogue, self._feed.topics)
         if start is None:
             return ends
         consumer = consumer_config(self._settings, "webhook-relay")
@@ -226,9 +241,10 @@ class _Share:
         if self._full and time.monotonic() - self._full_since > _FULL_PAUSE_S:
             self._full = set()
         with self._engine.connect() as connection:
-            rows = self._feed.read(connection, self._settings.relay_batch, self._full)
+            rows = self._feed.read(connection, self._pace.rows, self._full)
         if not rows:
             return 0
+        began = time.monotonic()
         records: list[Record] = []
         refused: dict[str, str] = {}
         for row in rows:
@@ -248,6 +264,9 @@ class _Share:
             log.error("the relay could not publish", share=self.name, error=report.failure)
         if not marked or report.failure is not None:
             return None
+        crowd = crowding(rows, len(rows) // 2)
+        others_wait = crowd is not None and any(row["tenant_id"] != crowd for row in rows)
+        self._pace.took(time.monotonic() - began, len(rows), others_wait)
         return len(report.acknowledged) + len(refused)
 
     def _mark(self, acknowledged: Sequence[str], refused: dict[str, str], going: Callable[[], bool]) -> bool:

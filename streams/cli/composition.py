@@ -10,20 +10,26 @@ from handlers.contract import HttpClient
 from handlers.registry import PluginRegistry, load_plugins
 from handlers.tenants.cache import CachedTenants
 from handlers.tenants.encryption import Keyring, KeyringError
+from handlers.tenants.inbound_sources import SourceRepository
+from handlers.tenants.key_file import open_key_file
 from handlers.tenants.repository import SqlTenantRepository
 from schemas.codec import use_ids
 from schemas.registry import RegistryError, ids_from_registry
+from streams.agents.bounded import BoundedTierProcessor, BoundedWriter, Room
 from streams.agents.executions import TenantExecutions
 from streams.agents.intake import GROUP as INTAKE_GROUP
 from streams.agents.intake import Intake
 from streams.agents.intake_processor import IntakeProcessor
+from streams.agents.intents import Confirm
 from streams.agents.producer import WriterPublisher
 from streams.agents.tier import TierProcessor
 from streams.background import OnCrash
 from streams.capture.budget import Budget
-from streams.database import create_database_engine
+from streams.database import open_database
 from streams.engine.app import WorkerApp, create_worker_app
+from streams.engine.letter_limit import DeadLetterLimit
 from streams.engine.outcomes import OutcomeWriter
+from streams.engine.threads import HandlerThreads
 from streams.engine.watchdog import end_process
 from streams.errors import SetupError
 from streams.settings import Settings
@@ -44,6 +50,7 @@ class System:
     engine: Engine
     tenants: CachedTenants
     plugins: PluginRegistry
+    threads: HandlerThreads
 
 
 def open_system(settings: Settings, engine: Engine | None = None) -> System:
@@ -51,14 +58,13 @@ def open_system(settings: Settings, engine: Engine | None = None) -> System:
     use_registry_ids(settings)
     engine = engine or open_database(settings)
     tenants = CachedTenants(SqlTenantRepository(engine, open_keyring(settings)))
-    return System(settings, settings.catalogue(), engine, tenants, load_plugins())
+    threads = HandlerThreads(settings.handler_threads)
+    return System(settings, settings.catalogue(), engine, tenants, load_plugins(), threads)
 
 
-def open_database(settings: Settings) -> Engine:
-    """An engine for the system's database. Raises ``SetupError`` where settings name none."""
-    if settings.database_url is None:
-        raise SetupError("No database is known.", "Set WEBHOOK_DATABASE_URL, or start one with `webhook local start`.")
-    return create_database_engine(settings.database_url.get_secret_value())
+def open_inbound(system: System) -> SourceRepository:
+    """The sources of inbound webhooks. Raises ``SetupError`` for keys that cannot be used."""
+    return SourceRepository(system.engine, open_keyring(system.settings))
 
 
 def open_keyring(settings: Settings) -> Keyring:
@@ -71,7 +77,7 @@ def open_keyring(settings: Settings) -> Keyring:
             return Keyring.parse(settings.encryption_keys.get_secret_value())
         if settings.encryption_keys_file is not None:
             return Keyring.read(settings.encryption_keys_file)
-        return Keyring.create(settings.data_dir / KEYS_FILE)
+        return open_key_file(settings.data_dir / KEYS_FILE)
     except KeyringError as error:
         raise SetupError(
             f"The encryption keys cannot be used: {error}.",
@@ -116,14 +122,36 @@ def make_intake(system: System, on_crash: OnCrash = end_process, budget: Budget 
     ``budget`` is the embedded broker's room (R21), the same one for every producer of the process.
     """
     settings, catalogue = system.settings, system.catalogue
-    publisher = WriterPublisher(OutcomeWriter(settings, on_crash), budget, catalogue.tier_by_topic)
-    processor = IntakeProcessor(Intake(catalogue), publisher, system.tenants, on_crash, settings.waiting_per_partition)
+    bounded = {*catalogue.tier_by_topic, catalogue.events, catalogue.scheduled}
+    publisher = WriterPublisher(OutcomeWriter(settings, on_crash), budget, bounded)
+    processor = IntakeProcessor(
+        Intake(catalogue, plugins=system.plugins), publisher, system.tenants, on_crash, settings.waiting_per_partition
+    )
+    processor.letter_limit = DeadLetterLimit(settings, INTAKE_GROUP)
     return create_worker_app(INTAKE_GROUP, [catalogue.changes, catalogue.requests], settings, processor, on_crash)
 
 
-def make_tier(system: System, tier: str, http: HttpClient, on_crash: OnCrash = end_process) -> WorkerApp:
-    """The app of a tier's worker, for ``run_workers``. Call it where the event loop runs."""
+def make_tier(
+    system: System,
+    tier: str,
+    http: HttpClient,
+    on_crash: OnCrash = end_process,
+    confirm: Confirm | None = None,
+    room: Room | None = None,
+) -> WorkerApp:
+    """The app of a tier's worker, for ``run_workers``. Call it where the event loop runs.
+
+    ``confirm`` makes sure of intents where the brokers' word is not enough (R6). ``room``: the worker keeps to that of
+    the embedded broker (R21).
+    """
     settings, catalogue = system.settings, system.catalogue
-    executions = TenantExecutions(system.tenants, system.plugins, http, settings.task_timeout_s)
-    processor = TierProcessor(tier, settings, executions, OutcomeWriter(settings, on_crash), on_crash)
+    executions = TenantExecutions(
+        system.tenants, system.plugins, http, settings.task_timeout_s, settings.data_dir, system.threads
+    )
+    executions.queue_connection = settings.queue_connection
+    if room is None:
+        processor = TierProcessor(tier, settings, executions, OutcomeWriter(settings, on_crash), on_crash, confirm)
+    else:
+        writer = BoundedWriter(settings, on_crash, room)
+        processor = BoundedTierProcessor(tier, settings, executions, writer, on_crash, confirm)
     return create_worker_app(tier, [catalogue.topic(tier), catalogue.steps(tier)], settings, processor, on_crash)

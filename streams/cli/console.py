@@ -52,7 +52,7 @@ def show(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], as_js
 
 def show_json(value: object) -> None:
     """Print one JSON document; times are RFC 3339 in UTC."""
-    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_PASSTHROUGH_DATETIME
     sys.stdout.write(orjson.dumps(value, default=_json_default, option=options).decode())
     sys.stdout.flush()
 
@@ -83,8 +83,16 @@ def cell(value: object) -> str:
 
 def local_time(value: datetime) -> str:
     """A time to the millisecond in the local zone. A time without a zone is UTC, as databases give it."""
-    aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-    return aware.astimezone().isoformat(sep=" ", timespec="milliseconds")
+    return _aware(value).astimezone().isoformat(sep=" ", timespec="milliseconds")
+
+
+def short_time(value: datetime) -> str:
+    """A time of this year to the second in the local zone; without a zone it is UTC."""
+    return f"{_aware(value).astimezone():%m-%d %H:%M:%S}"
+
+
+def _aware(value: datetime) -> datetime:
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 @contextmanager
@@ -130,6 +138,8 @@ def _printable(character: str) -> bool:
 
 
 def _json_default(value: object) -> object:
+    if isinstance(value, datetime):
+        return _aware(value).astimezone(UTC).isoformat().replace("+00:00", "Z")
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, Path):

@@ -56,7 +56,9 @@ async def embedded_installation(settings: Settings, sample: bool) -> AsyncIterat
     with engine.begin() as connection:
         recovery = recover(connection, catalogue)
     with EmbeddedBroker(catalogue) as broker:
-        settings = broker.settings(settings).model_copy(update={"database_url": SecretStr(url)})
+        # Everything runs on this host, so there is one clock.
+        update = {"database_url": SecretStr(url), "clocks_apart_s": 0.0}
+        settings = broker.settings(settings).model_copy(update=update)
         runtime = Runtime("embedded", broker.bootstrap_servers, url, None, os.getpid(), broker.epoch)
         write_runtime(data_dir, runtime)
         try:

@@ -11,9 +11,8 @@ from rich.text import Text
 from projections.queries import MAX_LIMIT, EventSummary, recent_events
 from schemas.kinds import Status
 from streams.broker.runtime import resolve
-from streams.cli.console import cell, terminal
-from streams.database import check_migrations, create_database_engine
-from streams.errors import SetupError
+from streams.cli.console import cell, short_time, terminal
+from streams.database import opened_database
 from streams.settings import Settings
 
 _STYLES: dict[str, str] = {
@@ -40,13 +39,9 @@ def events(
 
       webhook events --tenant 1 --status failed_permanently
     """
-    engine = create_database_engine(_configured_url())
-    try:
-        check_migrations(engine, ("projections",))
-        with engine.connect() as connection:
-            found = recent_events(connection, tenant_id=tenant, statuses=(status,) if status else (), limit=limit)
-    finally:
-        engine.dispose()
+    settings = resolve(Settings(), kafka=False)
+    with opened_database(settings, "projections", read_only=True) as engine, engine.connect() as connection:
+        found = recent_events(connection, tenant_id=tenant, statuses=(status,) if status else (), limit=limit)
     if as_json:
         report = [{**asdict(event), "duration_ms": event.duration_ms} for event in found]
         typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
@@ -77,7 +72,7 @@ def events_table(found: list[EventSummary]) -> Table:
     table.add_column("Took", justify="right", no_wrap=True)
     for event in found:
         table.add_row(
-            f"{event.accepted_at.astimezone():%m-%d %H:%M:%S}",
+            short_time(event.accepted_at),
             event.event_id,
             Text(cell(event.tenant_id)),
             Text(cell(event.event_type or event.endpoint or "")),
@@ -93,11 +88,3 @@ def _duration(duration_ms: float | None) -> str:
     if duration_ms is None:
         return ""
     return f"{duration_ms:.0f} ms" if duration_ms < 1000 else f"{duration_ms / 1000:.1f} s"
-
-
-def _configured_url() -> str:
-    settings = resolve(Settings(), kafka=False)
-    found = settings.read_database_url or settings.database_url
-    if found is None:
-        raise SetupError("No database is known.", "Set WEBHOOK_DATABASE_URL.")
-    return found.get_secret_value()

@@ -1,32 +1,105 @@
-"""The command ``webhook``: every subcommand, and the one place where an error becomes a message and an exit code."""
+"""The command ``webhook``: every subcommand, and the one place where an error becomes a message and an exit code.
+
+A subcommand's module is imported when the subcommand is used: most need Faust and a database's driver, which take
+over a second to import, and ``webhook --help`` needs neither.
+"""
 
 import os
 import sys
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
-from streams.cli.demo import demo
-from streams.cli.events import events
-from streams.cli.fakes import fakes_app
-from streams.cli.local import local_app
-from streams.cli.migrate import migrate
-from streams.cli.roles import add_roles
-from streams.cli.tenants import tenants_app, tokens_app
-from streams.cli.topics import topics_app
-from streams.cli.trigger import HELP as TRIGGER_HELP
-from streams.cli.trigger import trigger
-from streams.cli.up import up
 from streams.errors import SetupError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 EXIT_CODES = "Exit codes: 0 done, 1 failed or not in time, 2 wrong use or set-up, 130 interrupted."
 
+COMMANDS: Final = {
+    "demo": ("streams.cli.demo:demo", "Run the main job once: 1,000 orders of a print shop, 100 manual triggers"),
+    "up": ("streams.cli.up:up", "Run everything in this process"),
+    "trigger": ("streams.cli.trigger:trigger", "Ask for a webhook."),
+    "explain": ("streams.cli.explain:explain", "Say what would fire"),
+    "trace": ("streams.cli.trace:trace", "Tell the story of an event"),
+    "call-back": ("streams.cli.call_backs:call_back", "Call back a handler that waits."),
+    "call-backs": ("streams.cli.call_backs:call_backs", "List the latest call-backs"),
+    "events": ("streams.cli.events:events", "List the latest events"),
+    "attempts": ("streams.cli.attempts:attempts", "List the tries of an event"),
+    "waiting": ("streams.cli.waiting:waiting", "List every event that has not ended"),
+    "why": ("streams.cli.waiting:why", "Say why one event has not ended"),
+    "schedule": ("streams.cli.schedule:schedule_app", "Delays, retries, deferrals and strict lanes"),
+    "migrate": ("streams.cli.migrate:migrate", "Bring the database to the schema of this version"),
+    "work": ("streams.cli.work:work", "Carry out the tasks of one or more tiers"),
+    "workers": ("streams.cli.workers:workers", "List the workers that run"),
+    "queue": ("streams.cli.queue:queue_app", "Work on queues, pause, resume and restart them"),
+    "pause": ("streams.cli.control:pause", "Let tiers start nothing new"),
+    "resume": ("streams.cli.control:resume", "Let paused tiers go on"),
+    "restart": ("streams.cli.control:restart", "Let the workers of tiers end in order"),
+    "dead-letters": ("streams.cli.dead_letters:dead_letters_app", "Records that nobody could read or route."),
+    "rates": ("streams.cli.rates:rates_app", "Call rates of tenants' upstreams"),
+    "breakers": ("streams.cli.rates:breakers_app", "Circuits to tenants' upstreams"),
+    "weights": ("streams.cli.rates:weights_app", "Tenants' shares of the workers"),
+    "intake": ("streams.cli.roles:intake", "Accept changes and requests"),
+    "relay": ("streams.cli.roles:relay", "Publish the outbox and what is due of the schedule"),
+    "project": ("streams.cli.roles:project", "Fold the log into the history"),
+    "serve": ("streams.cli.roles:serve", "Take triggers by HTTP, show events"),
+    "local": ("streams.cli.local:local_app", "Run Apache Kafka and PostgreSQL on this machine"),
+    "topics": ("streams.cli.topics:topics_app", "Create the topics on a real Kafka"),
+    "tenants": ("streams.cli.tenants:tenants_app", "Tenants and their configuration"),
+    "keys": ("streams.cli.keys:keys_app", "Keys that encrypt tenants' configuration"),
+    "tokens": ("streams.cli.tokens:tokens_app", "Bearer tokens of the HTTP door"),
+    "inbound": ("streams.cli.inbound:inbound_app", "Sources of inbound webhooks"),
+    "versions": ("streams.cli.versions:versions_app", "List which versions of plugins open events run on"),
+    "plugins": ("streams.cli.plugins:plugins_app", "List and check plugins, begin a new one"),
+    "fakes": ("streams.cli.fakes:fakes_app", "Serve stand-ins for the upstreams on this machine"),
+}
+"""Every subcommand: its function or application as ``module:name``, and how its help begins."""
+
+
+class _Deferred(TyperCommand):
+    """A subcommand that is imported when it is used."""
+
+    def __init__(self, name: str, target: str, summary: str) -> None:
+        super().__init__(name, help=summary)
+        self._target = target
+
+    def load(self) -> Any:
+        """The command itself."""
+        module, attribute = self._target.split(":")
+        found = getattr(import_module(module), attribute)
+        parent = typer.Typer(rich_markup_mode="rich")
+        if isinstance(found, typer.Typer):
+            parent.add_typer(found, name=self.name)
+        else:
+            parent.command(self.name)(found)
+        return get_group(parent).commands[self.name or ""]
+
+    @property
+    def commands(self) -> dict[str, Any]:
+        """Its own subcommands, where it has any."""
+        return getattr(self.load(), "commands", {})
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Begin the command itself, which goes on from there."""
+        return self.load().make_context(*arguments, **options)
+
+
+class _Commands(TyperGroup):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name, (target, summary) in COMMANDS.items():
+            self.add_command(_Deferred(name, target, summary), name)
+
+
 app = typer.Typer(
     name="webhook",
+    cls=_Commands,
     help=(
         "Multi-tenant plugins and webhooks as an event-sourced pipeline on Kafka.\n\n"
         "[bold]Examples[/bold]\n\n"
@@ -57,19 +130,6 @@ def _options(
     """Options before the subcommand."""
 
 
-app.command("demo")(demo)
-app.command("up")(up)
-app.command("trigger", help=TRIGGER_HELP)(trigger)
-app.command("events")(events)
-app.command("migrate")(migrate)
-add_roles(app)
-app.add_typer(local_app, name="local")
-app.add_typer(topics_app, name="topics")
-app.add_typer(tenants_app, name="tenants")
-app.add_typer(tokens_app, name="tokens")
-app.add_typer(fakes_app, name="fakes")
-
-
 def main() -> None:
     """Run the command line and leave the process: the entry point of the script ``webhook``."""
     try:
@@ -78,19 +138,20 @@ def main() -> None:
         sys.exit(130)
     except SetupError as error:
         _fail(error.message, error.hint, error.exit_code)
-    except ValidationError as error:
-        _fail(*_explain_settings(error), 2)
     except Exception as error:
+        from pydantic import ValidationError
+
+        if isinstance(error, ValidationError):
+            _fail(*_explain_settings(error), 2)
         if os.environ.get("WEBHOOK_LOG_LEVEL", "").lower() == "debug":
             raise
-        _fail(
-            f"unexpected error: {type(error).__name__}: {error}",
-            "set WEBHOOK_LOG_LEVEL=debug and run it again to see where it comes from.",
-            1,
-        )
+        _fail(*_explain(error), 1)
 
 
 def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(f"[red bold]Error:[/] {escape(message)}")
     if hint:
@@ -98,7 +159,20 @@ def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
     sys.exit(exit_code)
 
 
-def _explain_settings(error: ValidationError) -> tuple[str, str]:
+def _explain(error: Exception) -> tuple[str, str]:
+    """Message and hint for what no command expected."""
+    from confluent_kafka import KafkaException
+
+    from streams.broker.connection import PASSING_ERRORS
+
+    if isinstance(error, KafkaException) and error.args[0].code() in PASSING_ERRORS:
+        message = f"the Kafka brokers, or the leader of a partition, do not answer: {error.args[0].str()}"
+        return message, "run it again once they are back; `webhook local status` shows local services."
+    message = f"unexpected error: {type(error).__name__}: {error}"
+    return message, "set WEBHOOK_LOG_LEVEL=debug and run it again to see where it comes from."
+
+
+def _explain_settings(error: "ValidationError") -> tuple[str, str]:
     """Message and hint for settings that do not validate; values are left out, they may be secrets."""
     lines = [
         f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors(include_input=False)

@@ -1,32 +1,28 @@
-"""``webhook tenants`` and ``webhook tokens``: who may use the system, and how it is configured for them."""
+"""``webhook tenants``: who uses the system, and how it is configured for them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from sqlalchemy import Engine
 
+from handlers.outbound import GuardedClient
+from handlers.redaction import Redactor
 from handlers.registry import PluginRegistry, load_plugins
-from handlers.tenants.configuration import ConfigurationError, Problem, TenantConfiguration, read_configuration
-from handlers.tenants.repository import (
-    HostnameTaken,
-    SqlTenantRepository,
-    Tenant,
-    TenantNotFound,
-    TenantsUnavailable,
-    TenantUnusable,
-)
-from handlers.tenants.tokens import Scope, Token, TokenRepository
-from streams.broker.runtime import resolve
-from streams.cli.composition import open_database, open_keyring
+from handlers.tenants.configuration import ConfigurationError, Problem, TenantConfiguration
+from handlers.tenants.repository import SqlTenantRepository, Tenant, TenantNotFound, TenantUnusable
+from handlers.tenants.secrets import secret_values
+from handlers.tenants.validation import validate, validate_text
+from streams.cli.composition import open_keyring
 from streams.cli.console import Json, note, say, show, show_json
-from streams.database import check_migrations
+from streams.cli.tenant_database import tenant_database, told
+from streams.cli.tenant_import import import_tenants
 from streams.errors import SetupError
 from streams.settings import Settings
+
+_CONNECT_S: Final = 60.0
 
 _TENANT_EXAMPLES: Final = """
 
@@ -36,22 +32,13 @@ _TENANT_EXAMPLES: Final = """
 
   webhook tenants check --config acme.json
 
+  webhook tenants check 1 --connect
+
+  webhook tenants configure 1 --config acme.json --dry-run
+
   webhook tenants show 1
 
   webhook tenants list --json
-"""
-
-_EXAMPLES_OF_BEARERS: Final = """
-
-[bold]Examples[/bold]
-
-  webhook tokens create ci --scope operator --tenant 1
-
-  webhook tokens create dashboard --scope viewer --days 90
-
-  webhook tokens list
-
-  webhook tokens revoke 3
 """
 
 tenants_app = typer.Typer(
@@ -60,13 +47,6 @@ tenants_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-tokens_app = typer.Typer(
-    name="tokens",
-    help="Bearer tokens of the HTTP door; each is shown once, when it is made." + _EXAMPLES_OF_BEARERS,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
-
 ConfigFile = Annotated[
     Path, typer.Option("--config", exists=True, dir_okay=False, help="The configuration: JSON, comments allowed.")
 ]
@@ -81,31 +61,56 @@ def create_tenant(
     as_json: Json = False,
 ) -> None:
     """Add a tenant."""
-    with _told(), _database() as (engine, settings):
-        configuration = _read(config)
+    plugins = load_plugins()
+    with told(), tenant_database() as (engine, settings):
+        configuration = _read(config, plugins)
         repository = SqlTenantRepository(engine, open_keyring(settings))
         tenant = repository.create(name, configuration.document, hostname or ())
-    _tell_notes(configuration, load_plugins())
+    _tell_notes(configuration, plugins)
     _show_stored(tenant, "created", as_json)
 
 
 @tenants_app.command("configure", help="Replace a tenant's configuration as a whole." + _TENANT_EXAMPLES)
-def configure_tenant(tenant: WhichTenant, config: ConfigFile, as_json: Json = False) -> None:
+def configure_tenant(
+    tenant: WhichTenant,
+    config: ConfigFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which settings would change.")] = False,
+    as_json: Json = False,
+) -> None:
     """Replace a configuration."""
-    with _told(), _database() as (engine, settings):
-        configuration = _read(config)
+    plugins = load_plugins()
+    with told(), tenant_database() as (engine, settings):
+        configuration = _read(config, plugins)
         repository = SqlTenantRepository(engine, open_keyring(settings))
-        # By id the tenant need not be usable: giving it a configuration is how it becomes so.
-        tenant_id = tenant if tenant.isdigit() else _find(repository, tenant).id
-        stored = repository.configure(tenant_id, configuration.document)
-    _tell_notes(configuration, load_plugins())
+        if dry_run:
+            changes = configuration.changes_from(_usable(repository, tenant))
+            _tell_notes(configuration, plugins)
+            rows = [{"path": path, "change": change} for path, change in changes.items()]
+            show(rows, {"path": "SETTING", "change": "WOULD BE"}, as_json, "Nothing would change.")
+            return
+        stored = repository.configure(_tenant_id(repository, tenant), configuration.document)
+    _tell_notes(configuration, plugins)
     _show_stored(stored, "configured", as_json)
+
+
+@tenants_app.command("enable", help="Let a tenant's plugin run again." + _TENANT_EXAMPLES)
+def enable_tenant(tenant: WhichTenant) -> None:
+    """Switch a plugin on."""
+    _switch(tenant, enabled=True)
+
+
+@tenants_app.command(
+    "disable", help="Keep a tenant's plugin from running: its events fail, saying so." + _TENANT_EXAMPLES
+)
+def disable_tenant(tenant: WhichTenant) -> None:
+    """Switch a plugin off."""
+    _switch(tenant, enabled=False)
 
 
 @tenants_app.command("list", help="List every tenant." + _TENANT_EXAMPLES)
 def list_tenants(as_json: Json = False) -> None:
     """List tenants."""
-    with _told(), _database() as (engine, settings):
+    with told(), tenant_database() as (engine, settings):
         rows = [asdict(each) for each in SqlTenantRepository(engine, open_keyring(settings)).summaries()]
     if not as_json:
         rows = [{**row, "hostnames": ", ".join(row["hostnames"])} for row in rows]
@@ -114,6 +119,7 @@ def list_tenants(as_json: Json = False) -> None:
         "name": "NAME",
         "hostnames": "HOSTNAMES",
         "configured": "CONFIGURED",
+        "plugin_enabled": "PLUGIN ON",
         "created_at": "CREATED",
     }
     show(rows, columns, as_json, "No tenants yet. `webhook tenants create` makes one.")
@@ -122,8 +128,9 @@ def list_tenants(as_json: Json = False) -> None:
 @tenants_app.command("show", help="Show a tenant and its configuration, secrets masked." + _TENANT_EXAMPLES)
 def show_tenant(tenant: WhichTenant) -> None:
     """Show a tenant as JSON."""
-    with _told(), _database() as (engine, settings):
+    with told(), tenant_database() as (engine, settings):
         found = _find(SqlTenantRepository(engine, open_keyring(settings)), tenant)
+    plugin = load_plugins().of(found.configuration)
     show_json(
         {
             "id": found.id,
@@ -131,7 +138,7 @@ def show_tenant(tenant: WhichTenant) -> None:
             "name": found.name,
             "hostnames": found.hostnames,
             "plugin_enabled": found.plugin_enabled,
-            "configuration": found.configuration.masked(),
+            "configuration": found.configuration.masked(plugin.config_schema if plugin else {}),
         }
     )
 
@@ -144,18 +151,22 @@ def check_tenant(
     config: Annotated[
         Path | None, typer.Option("--config", exists=True, dir_okay=False, help="Check this file instead.")
     ] = None,
+    connect: Annotated[bool, typer.Option("--connect", help="Also try the credentials at the upstream.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check a configuration."""
     if (tenant is None) == (config is None):
         raise typer.BadParameter("name a tenant, or a file with --config")
-    problems: list[Problem] = []
+    plugins = load_plugins()
+    problems: Sequence[Problem] = []
     notes: list[Problem] = []
     try:
-        configuration = _read(config) if config else _stored_configuration(tenant or "")
-        notes = _notes(configuration, load_plugins())
+        configuration = _read(config, plugins) if config else _stored_configuration(tenant or "", plugins)
+        notes = [*configuration.notes(_plugin_keys(configuration, plugins)), *plugins.problems(configuration)]
+        if connect:
+            problems = asyncio.run(_connect(tenant or "", configuration, plugins, Settings()))
     except ConfigurationError as error:
-        problems = list(error.problems)
+        problems = error.problems
     except TenantUnusable as error:
         problems = [Problem("", str(error))]
     if as_json:
@@ -170,97 +181,63 @@ def check_tenant(
         raise typer.Exit(1)
 
 
-@tokens_app.command("create", help="Make a token and print it, once." + _EXAMPLES_OF_BEARERS)
-def create_token(
-    name: Annotated[str, typer.Argument(help="What the token is for.")],
-    scope: Annotated[Scope, typer.Option(help="What it may do.")] = Scope.OPERATOR,
-    tenant: Annotated[str | None, typer.Option(help="Tenant it is bound to: its id. Without: every tenant.")] = None,
-    days: Annotated[int | None, typer.Option(min=1, max=3650, help="Days until it expires. Without: never.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Make a token."""
-    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    with _told(), _database() as (engine, _):
-        issued = TokenRepository(engine).create(name, scope, tenant, expires_at)
-    if as_json:
-        show_json({**_token_row(issued.token), "token": issued.text})
-    else:
-        note("Keep this token now; it cannot be shown again.")
-        say(issued.text)
+tenants_app.command("import")(import_tenants)
 
 
-@tokens_app.command("list", help="List every token, without its text." + _EXAMPLES_OF_BEARERS)
-def list_tokens(as_json: Json = False) -> None:
-    """List tokens."""
-    with _told(), _database() as (engine, _):
-        rows = [_token_row(each) for each in TokenRepository(engine).all()]
-    columns = {
-        "id": "ID",
-        "name": "NAME",
-        "prefix": "BEGINS WITH",
-        "scope": "SCOPE",
-        "tenant_id": "TENANT",
-        "last_used_at": "LAST USED",
-        "expires_at": "EXPIRES",
-        "revoked_at": "REVOKED",
-    }
-    show(rows, columns, as_json, "No tokens yet. `webhook tokens create` makes one.")
-
-
-@tokens_app.command("revoke", help="Make a token worthless from now on." + _EXAMPLES_OF_BEARERS)
-def revoke_token(token_id: Annotated[int, typer.Argument(metavar="ID", help="The token's id, as listed.")]) -> None:
-    """Revoke a token."""
-    with _told(), _database() as (engine, _):
-        revoked = TokenRepository(engine).revoke(token_id)
-    if not revoked:
-        raise SetupError(f"There is no token {token_id} that could be revoked.", "See `webhook tokens list`.", 1)
-    say(f"Token {token_id} is revoked.", "green")
-
-
-@contextmanager
-def _database() -> Iterator[tuple[Engine, Settings]]:
-    """The system's database at the right migration; Kafka is not needed."""
-    settings = resolve(Settings(), kafka=False)
-    engine = open_database(settings)
-    try:
-        check_migrations(engine, ("system",))
-        yield engine, settings
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn what a user can get wrong into a message and an exit code."""
-    try:
-        yield
-    except ConfigurationError as error:
-        raise SetupError(
-            str(error), "Correct these places; `webhook tenants check --config FILE` checks again.", 1
-        ) from None
-    except (HostnameTaken, TenantUnusable) as error:
-        raise SetupError(str(error), exit_code=1) from None
-    except TenantNotFound as error:
-        raise SetupError(str(error), exit_code=1) from None
-    except TenantsUnavailable as error:
-        raise SetupError(str(error), "Start the database, or give the keys it was encrypted with.") from error
-
-
-def _read(path: Path) -> TenantConfiguration:
+def _read(path: Path, plugins: PluginRegistry) -> TenantConfiguration:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(f"The file {path} cannot be read: {error}.", "Give a text file in UTF-8.") from None
-    return read_configuration(text, str(path))
+    return validate_text(text, plugins, str(path))
 
 
-def _stored_configuration(tenant: str) -> TenantConfiguration:
-    with _database() as (engine, settings):
+def _stored_configuration(tenant: str, plugins: PluginRegistry) -> TenantConfiguration:
+    with told(), tenant_database() as (engine, settings):
         repository = SqlTenantRepository(engine, open_keyring(settings))
         try:
-            return _find(repository, tenant).configuration
-        except (TenantNotFound, TenantsUnavailable) as error:
-            raise SetupError(str(error), exit_code=1) from None
+            configuration = _find(repository, tenant).configuration
+        except TenantUnusable as error:
+            raise ConfigurationError([Problem("", str(error))]) from None
+    return validate(dict(configuration.document), plugins, f"the configuration of tenant {tenant}")
+
+
+async def _connect(
+    tenant_id: str, configuration: TenantConfiguration, plugins: PluginRegistry, settings: Settings
+) -> list[Problem]:
+    """What the plugin's own check of the upstream and its credentials finds."""
+    plugin = plugins.of(configuration)
+    if plugin is None or plugin.manager is None:
+        return [Problem("", "no plugin is here that could try the connection")]
+    async with GuardedClient(settings.outbound_allow) as client:
+        manager = plugin.manager(tenant_id, configuration.document, client)
+        # Whatever a plugin raises is an answer here, and is told without the secrets it may quote.
+        (answer,) = await asyncio.gather(asyncio.wait_for(manager.check(), _CONNECT_S), return_exceptions=True)
+    if answer is None:
+        return []
+    text = f"no answer within {_CONNECT_S:g} s" if isinstance(answer, TimeoutError) else str(answer)
+    redactor = Redactor(secret_values(configuration.document, plugin.config_schema))
+    return [Problem("auth", f"the connection does not work: {redactor.text(text)}")]
+
+
+def _switch(tenant: str, *, enabled: bool) -> None:
+    with told(), tenant_database() as (engine, settings):
+        repository = SqlTenantRepository(engine, open_keyring(settings))
+        tenant_id = _tenant_id(repository, tenant)
+        repository.switch_plugin(tenant_id, enabled)
+    say(f"The plugin of tenant {tenant_id} is switched {'on' if enabled else 'off'}.", "green")
+
+
+def _tenant_id(repository: SqlTenantRepository, tenant: str) -> str:
+    # By id the tenant need not be usable: giving it a configuration is how it becomes so.
+    return tenant if tenant.isdigit() else _find(repository, tenant).id
+
+
+def _usable(repository: SqlTenantRepository, tenant: str) -> TenantConfiguration | None:
+    try:
+        return _find(repository, tenant).configuration
+    except TenantUnusable:
+        return None
 
 
 def _find(repository: SqlTenantRepository, tenant: str) -> Tenant:
@@ -270,22 +247,13 @@ def _find(repository: SqlTenantRepository, tenant: str) -> Tenant:
     return found
 
 
-def _notes(configuration: TenantConfiguration, plugins: PluginRegistry) -> list[Problem]:
-    """What is allowed and probably not meant, the plugin's view included."""
+def _plugin_keys(configuration: TenantConfiguration, plugins: PluginRegistry) -> frozenset[str]:
     plugin = plugins.of(configuration)
-    if plugin is None:
-        reason = plugins.explain(configuration.plugin_route_prefix)
-        return [*configuration.notes(), Problem("plugin_route_prefix", reason)]
-    missing = [
-        Problem(path, f"plugin {plugin.id} {plugin.version} has no handler {name}; its events will fail")
-        for path, name in configuration.handler_names()
-        if name not in plugin.handlers
-    ]
-    return [*configuration.notes(plugin.config_schema.get("properties", {})), *missing]
+    return frozenset(plugin.config_schema.get("properties", {}) if plugin else ())
 
 
 def _tell_notes(configuration: TenantConfiguration, plugins: PluginRegistry) -> None:
-    for each in _notes(configuration, plugins):
+    for each in (*configuration.notes(_plugin_keys(configuration, plugins)), *plugins.problems(configuration)):
         note(f"warning: {each}")
 
 
@@ -294,7 +262,3 @@ def _show_stored(tenant: Tenant, what: str, as_json: bool) -> None:
         show_json({"id": tenant.id, "uuid": tenant.uuid, "name": tenant.name, "hostnames": tenant.hostnames})
     else:
         say(f"Tenant {tenant.id} ({tenant.name}) is {what}.", "green")
-
-
-def _token_row(token: Token) -> dict[str, Any]:
-    return {**asdict(token), "scope": token.scope.value}

@@ -1,5 +1,6 @@
 """``webhook topics``: the topics on the broker, compared with the catalogue."""
 
+from importlib.metadata import version
 from typing import Final
 
 import typer
@@ -9,6 +10,7 @@ from streams.broker.provision import Action, Change, apply, plan
 from streams.broker.runtime import require_real_broker, resolve
 from streams.cli.console import Json, examples, say, show, show_json
 from streams.settings import Settings
+from topics.asyncapi import asyncapi_document
 
 _COLUMNS: Final = {
     "topic": "TOPIC",
@@ -21,7 +23,7 @@ _COLUMNS: Final = {
 topics_app = typer.Typer(
     name="topics",
     help="Create the topics on a real Kafka and keep them as the catalogue says."
-    + examples("webhook topics plan", "webhook topics apply", "webhook topics check --json"),
+    + examples("webhook topics plan", "webhook topics apply", "webhook topics check --json", "webhook topics asyncapi"),
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -66,6 +68,16 @@ def check_topics(as_json: Json = False) -> None:
             rest = f"; {refused} of them it refuses, for the reason given" if refused else ""
             say(f"{len(changes)} difference(s): see `webhook topics apply`{rest}.", "red")
         raise typer.Exit(1)
+
+
+@topics_app.command(
+    "asyncapi",
+    help="Print the topics and their records as an AsyncAPI 3 document, in JSON. No broker is needed."
+    + examples("webhook topics asyncapi > asyncapi.json"),
+)
+def asyncapi() -> None:
+    """Describe the topics for other programs and their authors."""
+    show_json(asyncapi_document(Settings().catalogue(), version("webhook-streams")))
 
 
 def _settings(command: str) -> Settings:

@@ -1,46 +1,27 @@
 """``webhook trigger``: ask for a webhook by hand, and see what becomes of it."""
 
 import getpass
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import orjson
 import typer
 from sqlalchemy import Engine
 
-from handlers.service import PluginLoadError, PluginService, TriggerRequest
-from handlers.tenants.repository import TenantsUnavailable
+from handlers.requests import TriggerRequest
+from handlers.service import PluginService
 from projections.queries import EventDetail, find_event
 from schemas.kinds import KINDS
-from schemas.limits import check_json_depth
 from streams.broker.runtime import read_runtime, resolve
 from streams.capture.outbox import OutboxSink
-from streams.cli.composition import open_database, open_system
+from streams.cli.composition import open_system
 from streams.cli.console import Json, note, say, show_json
-from streams.database import check_migrations
-from streams.errors import SetupError
+from streams.cli.payloads import accepted_id, read_payload
+from streams.database import opened_database
 from streams.settings import Settings
 
-HELP: Final = """Ask for a webhook. Once the command says so it is durable, also while Kafka is away.
-
-[bold]Examples[/bold]
-
-  webhook trigger webhook/order --tenant 1 --payload '{"id": 7}'
-
-  webhook trigger webhook/order --tenant 1 --payload @order.json --priority 9 --wait
-
-  cat order.json | webhook trigger webhook/order --tenant shop.example --payload @- --delay 60 --json
-
-Exit codes: 0 accepted (with --wait: completed), 1 with --wait: it failed, or has not ended in time, 2 refused:
-unknown tenant, no handler, payload, priority or delay that is not allowed, no database.
-"""
-
 _POLL_S: Final = 0.02
-_READ_AT_MOST: Final = 4
-"""Times the payload's limit that is read of a file: blanks between the JSON's parts do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +43,45 @@ def trigger(
     event_type: Annotated[str, typer.Option(help="Name of what happened.")] = "manual_trigger",
     priority: Annotated[int | None, typer.Option(help="1 to 10; from 8 on it is urgent.")] = None,
     delay: Annotated[int | None, typer.Option(help="Seconds to wait before the first attempt.")] = None,
+    dedupe_key: Annotated[str | None, typer.Option(help="Triggers with the same key are one event.")] = None,
+    dedupe_for: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="How long they are; else until the event has ended.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the outcome and show it.")] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")] = 30.0,
     as_json: Json = False,
 ) -> None:
-    """See ``HELP``."""
+    """Ask for a webhook. Once the command says so it is durable, also while Kafka is away.
+
+    [bold]Examples[/bold]
+
+      webhook trigger webhook/order --tenant 1 --payload '{"id": 7}'
+
+      webhook trigger webhook/order --tenant 1 --payload @order.json --priority 9 --wait
+
+      webhook trigger webhook/order --tenant 1 --payload @order.json --dedupe-key order-7 --dedupe-for 3600
+
+      cat order.json | webhook trigger webhook/order --tenant shop.example --payload @- --delay 60 --json
+
+    Exit codes: 0 accepted (with --wait: completed), 1 with --wait: it failed, or has not ended in time, 2 refused:
+    unknown tenant, no handler, payload, priority or delay that is not allowed, no database.
+    """
     settings = resolve(Settings(), kafka=False)
     request = TriggerRequest(
         endpoint=endpoint,
-        payload=_read_payload(payload, settings.payload_limit_bytes),
+        payload=read_payload(payload, settings.payload_limit_bytes),
         event_type=event_type,
         priority=priority,
         delay_s=delay,
+        dedupe_key=dedupe_key,
+        dedupe_for_s=dedupe_for,
     )
-    engine = open_database(settings)
-    try:
-        check_migrations(engine)
+    with opened_database(settings) as engine:
         event_id = _accept(settings, engine, tenant, request)
         if not wait:
             _show_accepted(settings, event_id, as_json)
             return
         progress = _follow(engine, event_id, timeout)
-    finally:
-        engine.dispose()
     _show_progress(progress, timeout, as_json)
     if progress.event is None or progress.event.status != "completed":
         raise typer.Exit(1)
@@ -95,41 +92,9 @@ def _accept(settings: Settings, engine: Engine, tenant: str, request: TriggerReq
     system = open_system(settings, engine)
     sink = OutboxSink(engine, system.catalogue)
     service = PluginService(system.tenants, system.plugins, sink, payload_limit_bytes=settings.payload_limit_bytes)
-    try:
-        result = service.load(tenant).accept(request, trigger="cli", requested_by=getpass.getuser())
-    except PluginLoadError as error:
-        raise SetupError(f"Not accepted: {error}.", "See `webhook tenants list` and `webhook tenants show`.") from error
-    except TenantsUnavailable as error:
-        raise SetupError(f"Not accepted: {error}.", "Try again when the database is back.") from error
-    if result.event_id is None:
-        raise SetupError(f"Not accepted ({result.code}): {result.reason}.", "Correct it and try again.")
-    return result.event_id
-
-
-def _read_payload(text: str, limit_bytes: int) -> Any:
-    """The JSON value of the option. Raises ``SetupError`` for what cannot be read or is no JSON."""
-    if text.startswith("@"):
-        text = _read_file(text[1:], limit_bytes * _READ_AT_MOST)
-    try:
-        check_json_depth(text)
-        return orjson.loads(text)
-    except ValueError as error:
-        raise SetupError(f"The payload is no usable JSON: {error}.", "Give an object such as '{\"id\": 7}'.") from error
-
-
-def _read_file(name: str, most: int) -> str:
-    try:
-        if name == "-":
-            data = sys.stdin.buffer.read(most + 1)
-        else:
-            with Path(name).open("rb") as file:
-                data = file.read(most + 1)
-        text = data.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"The payload cannot be read from {name}: {error}.", "Give --payload @FILE or @-.") from error
-    if len(data) > most:
-        raise SetupError(f"The payload in {name} is larger than {most} bytes.", "Send less, or a reference to it.")
-    return text
+    return accepted_id(
+        lambda: service.load(tenant).accept(request, trigger="cli", requested_by=getpass.getuser()), "accepted"
+    )
 
 
 def _follow(engine: Engine, event_id: str, timeout_s: float) -> _Progress:

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from streams.agents.timeouts import warn_of_timeouts
 from streams.cli.console import say
 from streams.cli.embedded import Installation, embedded_installation
 from streams.logs import configure_logs
 from streams.settings import Settings
+from topics.tiers import TIERS
 
 _ORDER = '{"id": 7, "total": 25, "items": [{"sku": "FLYER-A5", "quantity": 500}]}'
 
@@ -41,6 +43,7 @@ async def _run(settings: Settings, sample: bool) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         _welcome(installation)
+        warn_of_timeouts(TIERS, installation.pipeline.system.plugins, settings.task_timeout_s)
         await stop.wait()
         installation.pipeline.raise_failure()
 

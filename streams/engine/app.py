@@ -4,19 +4,21 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import faust
 import structlog
+from faust.types.tuples import TP
 
 from streams.background import OnCrash, run_in_background
 from streams.broker.connection import faust_broker
 from streams.engine.assignment import Assignment
-from streams.engine.contract import Excusing, RecordProcessor
+from streams.engine.contract import Excusing, Fenced, RecordProcessor
 from streams.engine.driver import BatchTransport
+from streams.engine.fence import Fence
 from streams.engine.tail import LedgerTail
-from streams.engine.watchdog import LoopWatch, Progress, end_process
+from streams.engine.watchdog import NO_PROGRESS_S, LoopWatch, Progress, Sample, end_process
 from streams.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -25,6 +27,10 @@ POLL_RECORDS: Final = 2000
 STREAM_BUFFER: Final = 64
 _FOREVER_S: Final = 24 * 3600.0
 _REBALANCE_S: Final = 60.0
+
+_HEARTBEAT_S: Final = 0.5
+"""A member hears of a rebalance by its next heartbeat, and the whole group waits for the last one to hear."""
+
 _WATCH_S: Final = 1.0
 
 
@@ -47,6 +53,8 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         self.on_crash_call = on_crash
         self.fetch_wait_ms = settings.fetch_wait_ms
         self.rebalance_grace_s = settings.rebalance_grace_s
+        self.fence = processor.fence if isinstance(processor, Fenced) else Fence(settings.session_timeout_s)
+        self.no_progress_s = NO_PROGRESS_S
         self.handed_over = asyncio.Event()
         self._watch = LoopWatch(settings.task_timeout_s + 60.0, on_crash)
         self._drained = False
@@ -86,7 +94,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         await super()._on_partitions_assigned(assigned, generation_id)
 
     async def _watch_over(self) -> None:
-        progress = Progress(time.monotonic())
+        progress = Progress(self.no_progress_s)
         while True:
             await asyncio.sleep(_WATCH_S)
             self._watch.beat()
@@ -94,11 +102,24 @@ class WorkerApp(faust.App):  # type: ignore[misc]
             if self.should_stop or thread._consumer is None or self.rebalancing:
                 continue
             await thread.check_errors()
-            unfinished = any(each.acker.unfinished for each in self.assigned.partitions)
-            is_excused = isinstance(self.processor, Excusing) and self.processor.is_excused()
-            stuck_s = progress.stuck_for_s(time.monotonic(), self.assigned.finished, unfinished, is_excused)
-            if stuck_s is not None:
-                raise TimeoutError(f"nothing was finished for {stuck_s:.0f} s although records wait")
+            stuck = progress.stuck(time.monotonic(), self._samples(await thread.behind()))
+            if stuck is not None:
+                where, seconds = stuck
+                raise TimeoutError(f"nothing of {where} was finished for {seconds:.0f} s although records wait")
+
+    def _samples(self, behind: Collection[TP]) -> list[Sample]:
+        """How each partition is doing. Records wait also in Kafka, and before a ledger that nobody reads."""
+        excused = self.processor.is_excused if isinstance(self.processor, Excusing) else lambda _: False
+        return [
+            Sample(
+                each,
+                each.finished,
+                bool(each.acker.unfinished) or (tp in behind and self.processor.has_room(each)),
+                excused(each),
+            )
+            for tp, each in self.assigned.by_tp.items()
+            if not each.closed
+        ]
 
 
 def create_worker_app(
@@ -127,7 +148,7 @@ def create_worker_app(
         broker_max_poll_records=POLL_RECORDS,
         broker_commit_interval=settings.commit_interval_s,
         broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=1.0,
+        broker_heartbeat_interval=_HEARTBEAT_S,
         broker_rebalance_timeout=_REBALANCE_S,
         broker_max_poll_interval=_FOREVER_S,
         stream_buffer_maxsize=STREAM_BUFFER,

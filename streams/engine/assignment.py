@@ -1,6 +1,6 @@
 """The partitions that a worker has now, with their ledgers, between driver and processor."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from faust.types.tuples import TP
@@ -26,6 +26,7 @@ class Assignment:
         self._tail = tail
         self._topics = topics
         self._partitions: dict[TP, Partition] = {}
+        self._kept: dict[int, PartitionLedger] = {}
         self.finished_before = 0
 
     def take(self, positions: Mapping[TP, Position], generation: int) -> dict[TP, int]:
@@ -42,19 +43,40 @@ class Assignment:
         metadata = {tp: LedgerMetadata.parse(position.metadata) for tp, position in positions.items()}
         ledgers: dict[int, tuple[PartitionLedger, LedgerMetadata | None]] = {}
         for number in sorted({tp.partition for tp in positions}):
+            committed = {tp.topic: position.offset for tp, position in positions.items() if tp.partition == number}
             known = [metadata[tp] for tp in positions if tp.partition == number]
-            believed = [each for each in known if each is not None and each.epoch == self._tail.epoch]
-            # One topic without a bound: its outcomes may lie anywhere, so the partition is read from its beginning.
-            least = min(believed) if len(believed) == len(known) else None
-            ledgers[number] = PartitionLedger(number, self._topics, self._tail), least
+            ledgers[number] = self._kept_ledger(number, committed) or self._new_ledger(number, committed, known)
+        self._kept = {}
         self._partitions = {}
         for tp, position in positions.items():
             found = metadata[tp]
-            bound = found.bound if found is not None and found.epoch == self._tail.epoch else None
+            stored = found if found is not None and found.epoch == self._tail.epoch else None
             ledger = ledgers[tp.partition][0]
-            self._partitions[tp] = Partition(tp.topic, tp.partition, generation, position.offset, ledger, bound)
+            partition = Partition(tp.topic, tp.partition, generation, position.offset, ledger, stored)
+            partition.count_assignment(found.assignments if found is not None else 0)
+            self._partitions[tp] = partition
         self._tail.assign(ledgers)
         return self.next_offsets()
+
+    def _kept_ledger(
+        self, number: int, committed: Mapping[str, int]
+    ) -> tuple[PartitionLedger, LedgerMetadata | None] | None:
+        """That of the assignment before, to be read on from where it was read to; ``None`` where it lacks something."""
+        ledger = self._kept.get(number)
+        if ledger is None or not all(ledger.covers(topic, offset) for topic, offset in committed.items()):
+            return None
+        ledger.reopen()
+        return ledger, LedgerMetadata(ledger.position, self._tail.epoch)
+
+    def _new_ledger(
+        self, number: int, committed: Mapping[str, int], known: Sequence[LedgerMetadata | None]
+    ) -> tuple[PartitionLedger, LedgerMetadata | None]:
+        ledger = PartitionLedger(number, self._topics, self._tail)
+        for topic, offset in committed.items():
+            ledger.cover(topic, offset)
+        believed = [each for each in known if each is not None and each.epoch == self._tail.epoch]
+        # One topic without a bound: its outcomes may lie anywhere, so the partition is read from its beginning.
+        return ledger, min(believed) if len(believed) == len(known) else None
 
     def find(self, tp: TP) -> Partition | None:
         """The open partition; ``None`` where it is not assigned or is being handed over."""
@@ -67,12 +89,19 @@ class Assignment:
         return list(self._partitions.values())
 
     @property
+    def by_tp(self) -> Mapping[TP, Partition]:
+        """The same, by topic and number."""
+        return self._partitions
+
+    @property
     def finished(self) -> int:
         """How many records this worker has finished."""
         return self.finished_before + sum(each.finished for each in self._partitions.values())
 
     def has_room(self, partition: Partition) -> bool:
         """Whether more of a partition may be fetched."""
+        if partition.is_careful and partition.acker.unfinished:
+            return False
         return partition.ledger.is_ready and self.processor.has_room(partition)
 
     def next_offsets(self) -> dict[TP, int]:
@@ -87,8 +116,13 @@ class Assignment:
         partition = batch.partition
         partition.in_transit -= len(batch.records)
         if not partition.closed:
-            partition.acker.start_all(record.offset for record in batch.records)
+            partition.settle_down()
+            partition.acker.start_all([record.offset for record in batch.records])
             self.processor.offer(partition, batch.records)
+
+    def marks(self) -> dict[TP, CommitOffset]:
+        """What there is to commit at an assignment, before the first start (R4)."""
+        return {tp: each.mark(self._tail.epoch) for tp, each in self._partitions.items()}
 
     def commits(self) -> dict[TP, CommitOffset]:
         """What there is to commit, with the ledger's bounds."""
@@ -110,7 +144,9 @@ class Assignment:
         return closed
 
     def forget(self) -> None:
-        """Let go of the closed partitions and of their ledgers."""
+        """Let go of the closed partitions. Their ledgers are kept until it is known which of them come back."""
         self.finished_before = self.finished
+        # Those of a worker's long tasks reach far back, and the group stands still while they are read.
+        self._kept = {each.number: each.ledger for each in self._partitions.values() if each.ledger.is_ready}
         self._partitions = {}
         self._tail.assign({})

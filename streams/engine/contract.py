@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from schemas.events import Source, TaskEvent
+from streams.engine.fence import Fence
 
 
 class ConsumedRecord(Protocol):
@@ -24,7 +25,7 @@ class LedgerEntry:
     """One record of ``.events`` whose source has not been committed yet.
 
     ``offset`` is its place in the partition of ``.events``, ``identity`` the ``str(TaskId)``. ``parked_until`` is a
-    reading of this process's monotonic clock, in seconds, up to which a claim holds; 0 where it is no claim.
+    reading of this process's monotonic clock, in seconds, up to which a claim or an intent holds; 0 for all others.
     """
 
     kind: str
@@ -34,14 +35,37 @@ class LedgerEntry:
     parked_until: float = 0.0
 
 
+@dataclass(slots=True)
+class Dispatch(LedgerEntry):
+    """A record of ``.events`` that says that its source went on as another dispatch of its task.
+
+    ``target`` is the topic to which it was moved, empty for one that was deferred.
+    """
+
+    dispatch_seq: int = 0
+    target: str = ""
+
+
 class Ledger(Protocol):
     """What the log already says about the records of one partition number (R2)."""
 
     def by_source(self, source: Source) -> Sequence[LedgerEntry]:
         """Every known record of ``.events`` that was caused by ``source``, oldest first."""
 
+    def knows(self, source: Source, identity: str) -> bool:
+        """Whether there is anything caused by ``source``, or an outcome of the task: what a record is asked first."""
+
+    def read_until(self, topic: str) -> int:
+        """Offset of a topic from which on nothing was known when its records first came in this assignment."""
+
+    def has_ended(self, source: Source) -> bool:
+        """Whether the run of what ``source`` carried is over: the record needs nothing any more, and no look at it."""
+
     def outcome(self, identity: str) -> LedgerEntry | None:
         """First known outcome of a task, by ``str(TaskId)``."""
+
+    def went_on(self, identity: str, dispatch_seq: int) -> bool:
+        """Whether a later dispatch of the task than ``dispatch_seq`` is known (R16)."""
 
     async def ready(self) -> None:
         """Return when everything written before the assignment has been read. The driver waits for it itself."""
@@ -61,8 +85,11 @@ class Ledger(Protocol):
         Raises ``LookupError`` where the log no longer holds it.
         """
 
-    async def search(self, from_offset: int, identity: str) -> LedgerEntry | None:
-        """First outcome of a task at or after ``from_offset`` of this partition, up to its present end (R1)."""
+    async def search(self, from_offset: int, identity: str, dispatch_seq: int) -> LedgerEntry | None:
+        """What settles a task at or after ``from_offset`` of this partition, up to its present end (R1).
+
+        Its first outcome, or a later ``Dispatch`` than ``dispatch_seq`` (R16).
+        """
 
 
 class AssignedPartition(Protocol):
@@ -83,6 +110,14 @@ class AssignedPartition(Protocol):
     @property
     def closed(self) -> bool:
         """True from the beginning of its hand-over on."""
+
+    @property
+    def finished(self) -> int:
+        """How many of its records this worker has finished."""
+
+    @property
+    def is_careful(self) -> bool:
+        """True while its tasks must run one at a time, each announced: its owners have crashed again and again (R4)."""
 
     @property
     def ledger(self) -> Ledger:
@@ -122,5 +157,14 @@ class RecordProcessor(Protocol):
 class Excusing(Protocol):
     """A processor whose records may wait for long although nothing is wrong (R8)."""
 
-    def is_excused(self) -> bool:
-        """Whether a task is within its timeout or a live claim holds records back."""
+    def is_excused(self, partition: AssignedPartition) -> bool:
+        """Whether a task is within its timeout, a live claim holds records back, or the partition is paused."""
+
+
+@runtime_checkable
+class Fenced(Protocol):
+    """A processor that starts nothing while its fence is up (R5); the driver reports heartbeats to it."""
+
+    @property
+    def fence(self) -> Fence:
+        """The worker's fence."""

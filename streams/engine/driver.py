@@ -6,6 +6,7 @@ and what happens at a revocation is decided here.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from faust.transport.drivers import aiokafka as base
 from faust.types.tuples import TP, ConsumerMessage
 
 from streams.engine.assignment import Assignment, Position
+from streams.engine.fetched import use_light_records
+from streams.engine.lasting_client import use_lasting_clients
 from streams.engine.partitions import Batch, CommitOffset, Partition
 
 _log = structlog.get_logger(__name__)
@@ -29,6 +32,12 @@ FETCH_WHILE_FULL_S: Final = 0.02
 IN_TRANSIT: Final = 1000
 """Records of one partition that may be between fetch and processor."""
 
+CAREFUL_BATCH: Final = 20
+"""Records taken at a time of a partition whose tasks run one by one (R4)."""
+
+_CREATED: Final = 0
+"""Kafka's type of a timestamp that the producer gave; nobody asks a batch for it."""
+
 _COMMIT_TRIES: Final = 5
 _COMMIT_PAUSE_S: Final = 0.2
 
@@ -39,10 +48,27 @@ class BatchConsumerThread(base.AIOKafkaConsumerThread):  # type: ignore[misc]
     logger = logging.getLogger("faust")
 
     def _create_worker_consumer(self, transport: Any = None) -> Any:
+        use_light_records()
+        use_lasting_clients()
         consumer = super()._create_worker_consumer(transport)
         # Faust fixes 1500 ms, which the embedded broker waits out on every empty fetch (DESIGN §11).
         consumer._fetch_max_wait_ms = self.app.fetch_wait_ms
         return consumer
+
+    async def on_start(self) -> None:
+        """Report each successful heartbeat, by the time it was sent (R5)."""
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        heartbeat = coordinator._do_heartbeat
+
+        async def reported() -> bool:
+            sent = time.monotonic()
+            is_member: bool = await heartbeat()
+            if is_member:
+                self.app.fence.beat(sent)
+            return is_member
+
+        coordinator._do_heartbeat = reported
 
     async def _commit(self, offsets: Mapping[TP, CommitOffset]) -> bool:
         consumer = self._ensure_consumer()
@@ -106,6 +132,21 @@ class BatchConsumerThread(base.AIOKafkaConsumerThread):  # type: ignore[misc]
         if self._consumer is not None and self._consumer._coordinator is not None:
             self._consumer._coordinator.check_errors()
 
+    async def behind(self) -> set[TP]:
+        """Partitions of which the brokers have more than was fetched."""
+        found: set[TP] = await self.call_thread(self._behind)
+        return found
+
+    async def _behind(self) -> set[TP]:
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        states = {tp: assignment.state_value(tp) for tp in assignment.tps} if assignment is not None else {}
+        return {
+            TP(tp.topic, tp.partition)
+            for tp, state in states.items()
+            if state.has_valid_position and state.highwater is not None and state.position < state.highwater
+        }
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust judges by acknowledgements that are not used here; ``watchdog`` judges instead."""
 
@@ -120,6 +161,7 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
         self.assigned: Assignment = self.app.assigned
         self._stops = 0
         self._behind = False
+        self._letting_go = asyncio.Lock()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -133,12 +175,20 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
         """After an assignment: begin each partition where its commit says, with a new ledger."""
         stops = self._stops
         generation = self.app.consumer_generation_id
+        asked = time.monotonic()
         positions = await self._thread.positions()
+        self.app.fence.beat(asked)
         self._read_offset.clear()
         if self._stops != stops and not positions:
             return
-        await self._thread.seek_all(self.assigned.take(positions, generation))
+        # Before the seek: a fetch of the flow that was stopped may come back at any await from here on, moves the
+        # positions past what it took, and asks for another seek. A record at the end of its partition would else wait
+        # for the next rebalance, because no later one shows the gap (R23).
         self._behind = False
+        await self._thread.seek_all(self.assigned.take(positions, generation))
+        marks = self.assigned.marks()
+        if await self._commit(marks):
+            self.assigned.confirm(marks)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """One fetch. Partitions without room are left out, and there is no fetch where none has (R13)."""
@@ -178,6 +228,9 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
                 _log.warning("records are missing before a fetch", topic=tp.topic, partition=tp.partition)
                 back[tp] = partition.next_offset
             elif wanted:
+                if partition.is_careful and len(wanted) > CAREFUL_BATCH:
+                    wanted = partition.take_first(wanted, CAREFUL_BATCH)
+                    back[tp] = partition.next_offset
                 partition.in_transit += len(wanted)
                 messages.append((tp, self._message(tp, partition, wanted)))
         if back:
@@ -193,7 +246,7 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
             tp.partition,
             last.offset,
             last.timestamp / 1000,
-            last.timestamp_type,
+            _CREATED,
             (),
             None,
             Batch(partition, records),
@@ -221,13 +274,16 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
 
     async def wait_empty(self) -> None:
         """At a revocation and at the end: hand over (R5), commit, forget the partitions."""
-        partitions = self.assigned.close()
-        if partitions:
-            await self.assigned.processor.hand_over(partitions, self.app.rebalance_grace_s)
-            await self._commit_finally()
-            self.assigned.forget()
-        self._clean_unacked_messages()
-        self.app.handed_over.set()
+        # An end amid a revocation waits for it: it would stop the thread that the revocation's commit needs, and the
+        # group would wait for a member that neither joins nor leaves.
+        async with self._letting_go:
+            partitions = self.assigned.close()
+            if partitions:
+                await self.assigned.processor.hand_over(partitions, self.app.rebalance_grace_s)
+                await self._commit_finally()
+                self.assigned.forget()
+            self._clean_unacked_messages()
+            self.app.handed_over.set()
 
     async def _commit_finally(self) -> None:
         for _ in range(_COMMIT_TRIES):

@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeVar
 
 from streams.engine.decide import TimedOut, Verdict
+
+TaskT = TypeVar("TaskT")
 
 SWEEP_S: Final = 0.1
 _CANCEL_AGAIN_S: Final = 1.0
@@ -16,19 +18,19 @@ class Stopped(Exception):
 
 
 class DeadlineSlot:
-    """The deadline of one running handler, watched by ``sweep``: cheaper than a timer for each.
+    """The deadline of what a runner runs now, watched by ``sweep``: cheaper than a timer for each.
 
     ``deadline`` is a reading of the monotonic clock in seconds; 0 while no handler runs.
     """
 
     __slots__ = ("deadline", "expired", "runner", "stopping", "timeout_s")
 
-    def __init__(self) -> None:
+    def __init__(self, runner: asyncio.Task[Any] | None) -> None:
         self.deadline = 0.0
         self.timeout_s = 0.0
         self.expired = 0
         self.stopping = False
-        self.runner: asyncio.Task[Any] | None = None
+        self.runner = runner
 
     def start(self, timeout_s: float) -> None:
         """The handler has ``timeout_s`` seconds from now."""
@@ -50,46 +52,68 @@ class DeadlineSlot:
             self.expired += 1
             self.runner.cancel()
 
+    def settle(self) -> None:
+        """Take back what ``_cancel`` asked of the runner, which goes on with its next item."""
+        while self.runner is not None and self.runner.uncancel() > 0:
+            pass
+        self.expired = 0
+        self.stopping = False
 
-class _Slotted(Protocol):
-    slot: DeadlineSlot
 
-
-def sweep(running: Iterable[_Slotted], now: float) -> None:
+def sweep(slots: Iterable[DeadlineSlot], now: float) -> None:
     """Expire every slot whose deadline has passed."""
-    for each in running:
-        if 0.0 < each.slot.deadline < now:
-            each.slot.expire()
+    for slot in slots:
+        if 0.0 < slot.deadline < now:
+            slot.expire()
 
 
-async def run_guarded(work: Awaitable[Any], slot: DeadlineSlot, timeout_s: float) -> Verdict:
-    """The verdict of ``work``: its result, or what it raised.
+async def run_guarded(
+    run: Callable[[TaskT], Awaitable[Any]], task: TaskT, slot: DeadlineSlot, timeout_s: float
+) -> Verdict:
+    """The verdict of ``run(task)``: its result, or what it raised.
 
     It may take ``timeout_s`` seconds, or what it says itself by ``slot.start``. Raises ``Stopped`` where the worker
     cancelled it, and ``CancelledError`` where the runner itself was cancelled.
     """
-    runner = asyncio.current_task()
-    slot.runner = runner
     slot.start(timeout_s)
     try:
-        verdict: Verdict = await work
+        verdict: Verdict = await run(task)
     except asyncio.CancelledError as error:
         if slot.stopping:
             raise Stopped from None
         # Only a sweep cancels a running handler; a CancelledError without one was raised by the handler itself.
-        if not slot.expired and runner is not None and runner.cancelling():
+        if not slot.expired and slot.runner is not None and slot.runner.cancelling():
             raise
         verdict = _timed_out(slot) if slot.expired else error
     except Exception as error:  # noqa: BLE001 (the guard: every exception of a handler is an outcome)
+        error = _readable(error)
         verdict = _timed_out(slot, error) if slot.expired else error
     finally:
         slot.deadline = 0.0
-        slot.runner = None
-        while slot.expired and runner is not None and runner.uncancel() > 0:
-            pass
+        if slot.expired:
+            slot.settle()
     return verdict
+
+
+def _readable(error: Exception) -> Exception:
+    """The error itself, or one in its place where it cannot say what it is: nothing guards who reads it later."""
+    try:
+        str(error), repr(error)
+    except Exception as broken:  # noqa: BLE001 (the guard: every exception of a handler is an outcome)
+        return RuntimeError(f"{type(error).__name__}, whose text cannot be read: {type(broken).__name__}")
+    return error
 
 
 def _timed_out(slot: DeadlineSlot, error: Exception | None = None) -> TimedOut:
     ending = f" and then raised {error!r}" if error is not None else ""
-    return TimedOut(f"the handler ran longer than its {slot.timeout_s:g} s{ending}")
+    timed_out = TimedOut(f"the handler ran longer than its {slot.timeout_s:g} s{ending}")
+    timed_out.__cause__ = error
+    return timed_out
+
+
+def call_guarded(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """What ``call`` returns, or what it raises: for a thread, whose end is told to the loop in either case."""
+    try:
+        return call(), None
+    except BaseException as error:  # noqa: BLE001 (the guard: every exception of a handler is an outcome)
+        return None, error

@@ -9,43 +9,66 @@ from typing import Final, NamedTuple, Protocol
 import orjson
 
 from schemas.events import Source, TaskEvent
-from schemas.kinds import KINDS
-from streams.engine.contract import LedgerEntry
+from schemas.kinds import KINDS, OUTCOME_KINDS
+from streams.engine.contract import Dispatch, LedgerEntry
 
-_OUTCOMES: Final = frozenset(name for name, kind in KINDS.items() if kind.outcome)
+_OUTCOMES: Final = frozenset(OUTCOME_KINDS)
+
+_HOLDING: Final = frozenset({"claimed", "intent"})
+
+GOING_ON: Final = frozenset({"deferred", "moved"})
+"""Kinds that settle their source and not its task: the record goes on as another dispatch."""
 
 CLAIM_MARGIN_S: Final = 10.0
-"""Added to what a claim says it still holds, because it is counted from the reading, not from the writing (R5)."""
+"""Added to what a claim or an intent says it still holds: it is counted from the reading, not from the writing (R5)."""
 
 
 class LedgerMetadata(NamedTuple):
-    """What rides with a commit: from where of `.events` its next owner must read, and of which log that is said."""
+    """What rides with a commit: from where of `.events` its next owner must read, and of which log that is said.
+
+    ``assignments`` counts those since the partition last made progress (R4).
+    """
 
     bound: int
     epoch: str
+    assignments: int = 0
 
     def encode(self) -> str:
         """As text for the commit."""
-        return orjson.dumps({"bound": self.bound, "epoch": self.epoch}).decode()
+        return orjson.dumps(self._asdict()).decode()
 
     @classmethod
     def parse(cls, text: str | None) -> "LedgerMetadata | None":
         """The metadata of a commit; ``None`` where another program committed without."""
         try:
-            found = orjson.loads(text or "null")
-            return cls(int(found["bound"]), str(found["epoch"]))
+            # The embedded broker gives it back with a zero byte behind.
+            found = orjson.loads((text or "null").rstrip("\0"))
+            return cls(int(found["bound"]), str(found["epoch"]), int(found.get("assignments", 0)))
         except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
             return None
 
 
 class TailRecord(NamedTuple):
-    """The headers of one record of `.events` that matter to a ledger."""
+    """The headers of one record of `.events` that matter to a ledger.
+
+    ``dispatch_seq`` and ``target`` only where its kind is one of ``GOING_ON``; see ``contract.Dispatch``.
+    """
 
     offset: int
     kind: str
     source: Source
     identity: str
     remaining_s: float
+    dispatch_seq: int = 0
+    target: str = ""
+
+    def entry(self) -> LedgerEntry:
+        """What a ledger keeps of it."""
+        place = self.kind, self.offset, self.source, self.identity
+        if self.kind in GOING_ON:
+            return Dispatch(*place, dispatch_seq=self.dispatch_seq, target=self.target)
+        held = time.monotonic() + self.remaining_s + CLAIM_MARGIN_S if self.kind in _HOLDING else 0.0
+        return LedgerEntry(*place, held)
 
 
 class LedgerReader(Protocol):
@@ -54,7 +77,7 @@ class LedgerReader(Protocol):
     async def read(self, number: int, offset: int) -> TaskEvent:
         """See ``contract.Ledger.read``."""
 
-    async def search(self, number: int, from_offset: int, identity: str) -> LedgerEntry | None:
+    async def search(self, number: int, from_offset: int, identity: str, dispatch_seq: int) -> LedgerEntry | None:
         """See ``contract.Ledger.search``."""
 
 
@@ -65,7 +88,19 @@ class PartitionLedger:
     ``note`` with their delivery reports. Entries go when their source has been committed (``prune``).
     """
 
-    __slots__ = ("_end", "_outcomes", "_reader", "_ready", "_sources", "_watchers", "number", "own", "position")
+    __slots__ = (
+        "_covered",
+        "_end",
+        "_read_until",
+        "_reader",
+        "_ready",
+        "_sources",
+        "_tasks",
+        "_watchers",
+        "number",
+        "own",
+        "position",
+    )
 
     def __init__(self, number: int, topics: Collection[str], reader: LedgerReader) -> None:
         self.number = number
@@ -75,7 +110,9 @@ class PartitionLedger:
         self._reader = reader
         self._ready = asyncio.Event()
         self._sources: dict[str, dict[int, tuple[LedgerEntry, ...]]] = {topic: {} for topic in topics}
-        self._outcomes: dict[str, LedgerEntry] = {}
+        self._covered: dict[str, int] = {}
+        self._read_until: dict[str, int] = {}
+        self._tasks: dict[str, LedgerEntry] = {}
         self._watchers: dict[str, list[Callable[[], None]]] = {}
 
     @property
@@ -91,17 +128,55 @@ class PartitionLedger:
         """See ``contract.Ledger.by_source``."""
         return self._sources[source.topic].get(source.offset, ())
 
+    def knows(self, source: Source, identity: str) -> bool:
+        """See ``contract.Ledger.knows``."""
+        return identity in self._tasks or source[2] in self._sources[source[0]]
+
+    def cover(self, topic: str, committed: int) -> None:
+        """It is going to know everything about the topic's records from ``committed`` on."""
+        self._covered[topic] = committed
+
+    def covers(self, topic: str, committed: int) -> bool:
+        """Whether nothing about the topic's records from ``committed`` on has been forgotten, or never been read."""
+        return topic in self._covered and committed >= self._covered[topic]
+
+    def reopen(self) -> None:
+        """For another assignment: ready again when what was written since has been read too."""
+        self._ready.clear()
+        self._end = None
+        self._read_until.clear()
+
+    def read_until(self, topic: str) -> int:
+        """See ``contract.Ledger.read_until``."""
+        found = self._read_until.get(topic)
+        if found is None:
+            found = self._read_until[topic] = max(self._sources[topic], default=-1) + 1
+        return found
+
+    def has_ended(self, source: Source) -> bool:
+        """See ``contract.Ledger.has_ended``. What another outcome came before is left to those who look (R2)."""
+        entries = self.by_source(source)
+        return any(KINDS[each.kind].final and self._tasks.get(each.identity) is each for each in entries) and not any(
+            isinstance(each, Dispatch) for each in entries
+        )
+
     def outcome(self, identity: str) -> LedgerEntry | None:
         """See ``contract.Ledger.outcome``."""
-        return self._outcomes.get(identity)
+        entry = self._tasks.get(identity)
+        return entry if entry is not None and entry.kind in _OUTCOMES else None
+
+    def went_on(self, identity: str, dispatch_seq: int) -> bool:
+        """See ``contract.Ledger.went_on``."""
+        entry = self._tasks.get(identity)
+        return isinstance(entry, Dispatch) and entry.dispatch_seq > dispatch_seq
 
     async def read(self, offset: int) -> TaskEvent:
         """See ``contract.Ledger.read``."""
         return await self._reader.read(self.number, offset)
 
-    async def search(self, from_offset: int, identity: str) -> LedgerEntry | None:
+    async def search(self, from_offset: int, identity: str, dispatch_seq: int) -> LedgerEntry | None:
         """See ``contract.Ledger.search``."""
-        return await self._reader.search(self.number, from_offset, identity)
+        return await self._reader.search(self.number, from_offset, identity, dispatch_seq)
 
     def watch(self, identity: str, wake: Callable[[], None]) -> None:
         """Call ``wake`` once, at the next record about this task."""
@@ -115,15 +190,18 @@ class PartitionLedger:
 
     def apply(self, records: Sequence[TailRecord], position: int) -> None:
         """Take what the tail has read; ``position`` is the offset it will read next."""
-        now = time.monotonic()
         for record in records:
-            parked_until = now + record.remaining_s + CLAIM_MARGIN_S if record.kind == "claimed" else 0.0
-            self._add(LedgerEntry(record.kind, record.offset, record.source, record.identity, parked_until))
+            self._add(record.entry())
         self.position = max(self.position, position)
         self._settle()
 
     def note(self, entry: LedgerEntry) -> None:
-        """Enter a record of this worker's own, its delivery report just in; the tail then skips it."""
+        """Enter a record of this worker's own, its delivery report just in; the tail then skips it.
+
+        One whose place was not told (``UNTOLD``) is left to the tail, behind whose position no bound goes (R2).
+        """
+        if entry.offset < 0:
+            return
         self.own.append(entry.offset)
         self._add(entry)
 
@@ -138,11 +216,13 @@ class PartitionLedger:
 
     def prune(self, topic: str, committed: int) -> None:
         """Forget what concerns sources below a commit."""
+        if topic in self._covered:
+            self._covered[topic] = max(committed, self._covered[topic])
         sources = self._sources[topic]
         for offset in [offset for offset in sources if offset < committed]:
             for entry in sources.pop(offset):
-                if self._outcomes.get(entry.identity) is entry:
-                    del self._outcomes[entry.identity]
+                if self._tasks.get(entry.identity) is entry:
+                    del self._tasks[entry.identity]
 
     def _add(self, entry: LedgerEntry) -> None:
         sources = self._sources.get(entry.source.topic)
@@ -154,9 +234,13 @@ class PartitionLedger:
         elif all(each.offset != entry.offset for each in known):
             sources[entry.source.offset] = tuple(sorted((*known, entry), key=lambda each: each.offset))
         if entry.kind in _OUTCOMES:
-            first = self._outcomes.get(entry.identity)
-            if first is None or entry.offset < first.offset:
-                self._outcomes[entry.identity] = entry
+            first = self._tasks.get(entry.identity)
+            if first is None or entry.offset < first.offset or isinstance(first, Dispatch):
+                self._tasks[entry.identity] = entry
+        elif isinstance(entry, Dispatch):
+            last = self._tasks.setdefault(entry.identity, entry)
+            if isinstance(last, Dispatch) and last.dispatch_seq < entry.dispatch_seq:
+                self._tasks[entry.identity] = entry
         if self._watchers:
             for wake in self._watchers.pop(entry.identity, ()):
                 wake()

@@ -6,26 +6,35 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas.codec import decode_as
 from schemas.events import Source, TaskEvent
 from schemas.kinds import KINDS
 from streams.background import OnCrash, run_in_background
-from streams.broker.connection import admin_config, consumer_config
+from streams.broker.connection import admin_config, consumer_config, log_ends
+from streams.broker.runtime import embedded_epoch
 from streams.engine.contract import LedgerEntry
-from streams.engine.ledger import LedgerMetadata, PartitionLedger, TailRecord
+from streams.engine.ledger import GOING_ON, LedgerMetadata, PartitionLedger, TailRecord
+from streams.engine.search_index import SearchIndex
 from streams.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+AnswerT = TypeVar("AnswerT")
+
 _BATCH: Final = 2000
 _POLL_S: Final = 0.03
 _ANSWER_S: Final = 20.0
+_LOOK_S: Final = 5.0
+
+
+class _Ending(Exception):
+    """The worker ends, so nobody waits for an answer any more."""
 
 
 class LedgerTail:
@@ -42,6 +51,7 @@ class LedgerTail:
             "queued.max.messages.kbytes": 8 * 1024,
         }
         self._admin_config = admin_config(settings)
+        self._embedded_epoch = embedded_epoch(settings)
         self._topic = settings.catalogue().events
         self._topics = topics
         self._on_crash = on_crash
@@ -53,6 +63,9 @@ class LedgerTail:
         self._thread: threading.Thread | None = None
         self._single = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-read")
         self._reader: Consumer | None = None
+        self._place: tuple[int, int] | None = None
+        self._index = SearchIndex()
+        self._ending = threading.Event()
         self.epoch = ""
 
     async def start(self) -> None:
@@ -62,7 +75,8 @@ class LedgerTail:
         self._thread = run_in_background("ledger-tail", self._run, self._on_crash)
 
     async def stop(self) -> None:
-        """Stop reading and close both consumers."""
+        """Stop reading and close both consumers; who still asks for something is cancelled."""
+        self._ending.set()
         self._commands.put(None)
         if self._thread is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join, _ANSWER_S)
@@ -74,25 +88,32 @@ class LedgerTail:
         """Read for these ledgers, by partition number, and for no others. Metadata of another epoch is not believed."""
         self._version += 1
         self._commands.put((self._version, dict(ledgers)))
+        if not self._ending.is_set():
+            self._single.submit(self._index.forget)
 
     async def read(self, number: int, offset: int) -> TaskEvent:
         """See ``contract.Ledger.read``."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._single, self._read, number, offset)
+        return await self._ask(self._read, number, offset)
 
-    async def search(self, number: int, from_offset: int, identity: str) -> LedgerEntry | None:
+    async def search(self, number: int, from_offset: int, identity: str, dispatch_seq: int) -> LedgerEntry | None:
         """See ``contract.Ledger.search``."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._single, self._search, number, from_offset, identity)
+        return await self._ask(self._search, number, from_offset, identity, dispatch_seq)
+
+    async def _ask(self, question: Callable[..., AnswerT], *arguments: object) -> AnswerT:
+        if self._ending.is_set():
+            raise asyncio.CancelledError
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._single, question, *arguments)
+        except _Ending:
+            raise asyncio.CancelledError from None
 
     def _find_epoch(self) -> str:
         """Identity of the log: cluster and topic (R20); the cluster alone where the brokers tell no topic id."""
+        if self._embedded_epoch is not None:
+            # The embedded broker answers no such question: each start would wait for its answer.
+            return self._embedded_epoch
         admin = AdminClient(self._admin_config)
-        metadata = admin.list_topics(self._topic, timeout=_ANSWER_S)
-        cluster = metadata.cluster_id or ""
-        if metadata.controller_id < 0:
-            # The embedded broker: its log lives and dies with its cluster, and it answers no such question.
-            return cluster
+        cluster = admin.list_topics(self._topic, timeout=_ANSWER_S).cluster_id or ""
         try:
             described = admin.describe_topics(TopicCollection([self._topic]), request_timeout=5)[self._topic].result()
         except KafkaException as error:
@@ -104,6 +125,8 @@ class LedgerTail:
         consumer = Consumer(self._config)
         try:
             self._follow(consumer)
+        except _Ending:
+            pass
         finally:
             consumer.close()
 
@@ -114,16 +137,18 @@ class LedgerTail:
                 return
             version, wanted = command
             ledgers = self._take_positions(consumer, wanted)
+            unread: list[Message] = []
             while ledgers and self._commands.empty():
-                self._poll(consumer, version, ledgers)
+                # One round later: by then most delivery reports of the worker's own records have come in (``own``).
+                unread, arrived = consumer.consume(_BATCH, _POLL_S), unread
+                self._read_headers(arrived, version, ledgers)
 
     def _take_positions(
         self, consumer: Consumer, wanted: dict[int, tuple[PartitionLedger, LedgerMetadata | None]]
     ) -> dict[int, PartitionLedger]:
         positions: list[TopicPartition] = []
         for number, (ledger, metadata) in wanted.items():
-            partition = TopicPartition(self._topic, number)
-            low, high = consumer.get_watermark_offsets(partition, timeout=_ANSWER_S, cached=False)
+            low, high = self._ends(consumer, number)
             bound = metadata.bound if metadata is not None and metadata.epoch == self.epoch else low
             if bound < low:
                 _log.warning(
@@ -138,10 +163,10 @@ class LedgerTail:
             consumer.unassign()
         return {number: ledger for number, (ledger, _) in wanted.items()}
 
-    def _poll(self, consumer: Consumer, version: int, ledgers: dict[int, PartitionLedger]) -> None:
+    def _read_headers(self, messages: list[Message], version: int, ledgers: dict[int, PartitionLedger]) -> None:
         found: dict[int, list[TailRecord]] = {}
         positions: dict[int, int] = {}
-        for message in consumer.consume(_BATCH, _POLL_S):
+        for message in messages:
             if message.error() is not None:
                 if message.error().fatal():
                     raise KafkaException(message.error())
@@ -176,34 +201,63 @@ class LedgerTail:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _seek(self, number: int, offset: int) -> Consumer:
+    def _single_reader(self) -> Consumer:
         if self._reader is None:
             self._reader = Consumer(self._config)
-        self._reader.assign([TopicPartition(self._topic, number, offset)])
         return self._reader
 
-    def _read(self, number: int, offset: int) -> TaskEvent:
-        for message in self._seek(number, offset).consume(1, _ANSWER_S):
-            if message.error() is None and message.offset() == offset:
-                return decode_as(TaskEvent, message.value())
-        raise LookupError(
-            f"{self._topic} partition {number} no longer holds offset {offset}; its retention is too short"
-        )
+    def _seek(self, number: int, offset: int) -> Consumer:
+        reader = self._single_reader()
+        if self._place != (number, offset):
+            reader.assign([TopicPartition(self._topic, number, offset)])
+        self._place = None
+        return reader
 
-    def _search(self, number: int, from_offset: int, identity: str) -> LedgerEntry | None:
-        reader = self._seek(number, from_offset)
-        partition = TopicPartition(self._topic, number)
-        low, high = reader.get_watermark_offsets(partition, timeout=_ANSWER_S, cached=False)
-        position = max(low, from_offset)
-        while position < high:
+    def _ends(self, consumer: Consumer, number: int) -> tuple[int, int]:
+        """First and next offset of a partition. Brokers that do not answer are asked again, for as long as it takes.
+
+        Raises ``_Ending``, and ``KafkaException`` for what does not pass by itself.
+        """
+        while not self._ending.is_set():
+            found = log_ends(consumer, self._topic, number, _LOOK_S, "ledger")
+            if found is not None:
+                return found
+            self._ending.wait(_POLL_S)
+        raise _Ending
+
+    def _read(self, number: int, offset: int) -> TaskEvent:
+        reader = self._seek(number, offset)
+        while not self._ending.is_set():
+            found = [each for each in reader.consume(1, _LOOK_S) if each.error() is None]
+            if found and found[0].offset() == offset:
+                return decode_as(TaskEvent, found[0].value())
+            # Silence may be a leader that is away; only the log's own ends say that a record is gone.
+            low, high = self._ends(reader, number)
+            if not low <= offset < high:
+                raise LookupError(
+                    f"{self._topic} partition {number} no longer holds offset {offset}; its retention is too short"
+                )
+            if found:
+                reader = self._seek(number, offset)
+        raise _Ending
+
+    def _search(self, number: int, from_offset: int, identity: str, dispatch_seq: int) -> LedgerEntry | None:
+        known = self._index.find(number, from_offset, identity, dispatch_seq)
+        if known is not None:
+            return known
+        low, high = self._ends(self._single_reader(), number)
+        from_offset = max(low, from_offset)
+        position = self._index.read_from(number, from_offset, low)
+        reader = self._seek(number, position) if position < high else None
+        while reader is not None and position < high:
+            if self._ending.is_set():
+                raise _Ending
             for message in reader.consume(_BATCH, _POLL_S):
-                if message.error() is not None:
-                    continue
-                position = message.offset() + 1
-                record = _parse(message)
-                if record is not None and record.identity == identity and KINDS[record.kind].outcome:
-                    return LedgerEntry(record.kind, record.offset, record.source, identity)
-        return None
+                if message.error() is None:
+                    position = message.offset() + 1
+                    self._index.add(number, message.offset(), _parse(message))
+            self._place = number, position
+        return self._index.find(number, from_offset, identity, dispatch_seq)
 
 
 def _is_own(own: deque[int], offset: int) -> bool:
@@ -224,12 +278,17 @@ def _parse(message: Any) -> TailRecord | None:
         kind = headers["kind"].decode()
         if kind not in KINDS:
             return None
-        return TailRecord(
+        record = TailRecord(
             message.offset(),
             kind,
             Source(topic, int(partition), int(offset)),
             headers["identity"].decode(),
             float(headers.get("remaining_s") or 0),
         )
-    except (KeyError, ValueError, AttributeError):
+        if kind not in GOING_ON:
+            return record
+        return record._replace(
+            dispatch_seq=int(headers["ce_id"].rsplit(b"|", 2)[1]), target=headers.get("moved_to", b"").decode()
+        )
+    except (KeyError, ValueError, AttributeError, IndexError):
         return None

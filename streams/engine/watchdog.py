@@ -3,8 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Hashable, Iterable
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -20,26 +20,39 @@ def end_process(name: str, error: BaseException) -> None:
     os._exit(EXIT_CODE)
 
 
+class Sample(NamedTuple):
+    """How a partition is doing. ``partition`` is the object of one assignment; ``finished`` counts finished records."""
+
+    partition: Hashable
+    finished: int
+    is_waiting: bool
+    is_excused: bool
+
+
 class Progress:
-    """Judges by samples whether work that waits gets done. Pure; times are readings of one clock, in seconds."""
+    """Judges by samples whether work that waits gets done, in each partition (R8). Pure.
 
-    def __init__(self, now: float, limit_s: float = NO_PROGRESS_S) -> None:
+    Times are readings of one clock, in seconds. Nothing waiting is no reason, nor is an excuse: a task within its
+    timeout or a live claim.
+    """
+
+    def __init__(self, limit_s: float = NO_PROGRESS_S) -> None:
         self._limit_s = limit_s
-        self._finished = -1
-        self._since = now
+        self._since: dict[Hashable, tuple[int, float]] = {}
 
-    def stuck_for_s(self, now: float, finished: int, is_waiting: bool, is_excused: bool) -> float | None:
-        """Seconds without progress once they exceed the limit, else ``None``.
-
-        ``finished`` counts finished records. Nothing waiting is no reason, nor is an excuse: a task within its
-        timeout or a live claim.
-        """
-        if finished != self._finished or not is_waiting or is_excused:
-            self._finished = finished
-            self._since = now
-            return None
-        stuck_s = now - self._since
-        return stuck_s if stuck_s > self._limit_s else None
+    def stuck(self, now: float, samples: Iterable[Sample]) -> tuple[Hashable, float] | None:
+        """The first partition that made no progress for longer than the limit, and for how many seconds."""
+        seen: dict[Hashable, tuple[int, float]] = {}
+        found: tuple[Hashable, float] | None = None
+        for partition, finished, is_waiting, is_excused in samples:
+            known = self._since.get(partition)
+            if known is None or known[0] != finished or not is_waiting or is_excused:
+                known = finished, now
+            seen[partition] = known
+            if found is None and now - known[1] > self._limit_s:
+                found = partition, now - known[1]
+        self._since = seen
+        return found
 
 
 class LoopWatch:

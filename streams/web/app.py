@@ -4,26 +4,46 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-import orjson
 import structlog
 from aiohttp import web
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from handlers.service import PluginService
+from handlers.service import OutcomeReader, PluginService
+from handlers.tenants.inbound_sources import SourceRepository
 from handlers.tenants.tokens import TokenRepository
+from streams.background import run_in_background
+from streams.capture import dedupe
+from streams.capture.outbox import OutboxSink
 from streams.errors import SetupError
 from streams.settings import Settings
+from streams.waiting.reader import WaitingReader
 from streams.web.authentication import Authenticator
 from streams.web.blocking import BlockingCalls
+from streams.web.call_backs import CallBackResource
+from streams.web.changes import ChangeResource
 from streams.web.events import EventReader, EventResource
+from streams.web.foreground import Foreground
+from streams.web.health import HealthResource
+from streams.web.idempotency import prune
+from streams.web.inbound import InboundResource
+from streams.web.inbound_deliveries import prune_deliveries
+from streams.web.openapi import documented
 from streams.web.problems import BODY_LIMIT_BYTES, Problem, answer_problems
+from streams.web.rate_limit import TokenRates
 from streams.web.registry import registry_routes
 from streams.web.triggers import ENVELOPE_BYTES, TriggerResource
+from streams.web.waiting import WaitingResource
 
 _log = structlog.get_logger(__name__)
 
-_READY_WITHIN_S = 2.0
+_PRUNE_EVERY_S = 600.0
+
+
+class History(EventReader, OutcomeReader, Protocol):
+    """Reads the history: events, and how they have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,47 +51,49 @@ class Services:
     """What the door needs from the rest of the house; composed by the command line. All of it may block."""
 
     engine: Engine
+    sink: OutboxSink
     plugins: PluginService
     tokens: TokenRepository
-    events: EventReader
+    sources: SourceRepository
+    history: History
+    waiting: WaitingReader
 
 
 def create_app(settings: Settings, services: Services) -> web.Application:
     """The application. Its registry is left out where an external one gives the ids."""
     calls = BlockingCalls()
-    authenticator = Authenticator(services.tokens, calls)
-    triggers = TriggerResource(services.plugins, authenticator, calls)
-    events = EventResource(services.events, authenticator, calls)
+    authenticator = Authenticator(services.tokens, calls, TokenRates(settings.http_token_rate_per_s))
+    foreground = Foreground(services.history, calls, settings.http_foreground_s)
+    triggers = TriggerResource(services.plugins, services.sink, authenticator, calls, foreground)
+    changes = ChangeResource(services.plugins, services.sink, authenticator, calls, settings.payload_limit_bytes)
+    call_backs = CallBackResource(services.plugins, authenticator, calls)
+    inbound = InboundResource(services.plugins, services.sink, services.sources, calls)
+    events = EventResource(services.history, authenticator, calls)
+    waiting = WaitingResource(services.waiting, authenticator, calls)
     # The cap holds while the body is read: what is over it is never parsed, nor kept.
     limit = settings.payload_limit_bytes + ENVELOPE_BYTES
     app = web.Application(middlewares=[answer_problems], client_max_size=limit)
     app[BODY_LIMIT_BYTES] = limit
 
-    async def livez(_: web.Request) -> web.Response:
-        return _json({"status": "ok"})
+    async def close_foreground(_: web.Application) -> None:
+        foreground.close()
 
-    async def readyz(_: web.Request) -> web.Response:
-        try:
-            await asyncio.wait_for(calls.run(lambda: _ask(services.engine)), _READY_WITHIN_S)
-        except TimeoutError:
-            raise Problem(503, "unavailable", "the database does not answer") from None
-        return _json({"status": "ok", "database": "ok"})
-
-    async def close(_: web.Application) -> AsyncIterator[None]:
+    async def attend(_: web.Application) -> AsyncIterator[None]:
+        work = _prune_regularly(services.engine, calls)
+        # Without it they are kept too long: no reason to take nothing more.
+        pruning = run_in_background("prune keys and deliveries", work, lambda *_: None)
         yield
+        pruning.cancel()
         calls.close()
 
-    app.add_routes(
-        [
-            web.get("/livez", livez),
-            web.get("/readyz", readyz),
-            web.post("/v1/webhooks", triggers.post),
-            web.get("/v1/events/{event_id}", events.get),
-        ]
-    )
+    routes = [*HealthResource(services.engine, calls).routes()]
+    for resource in (triggers, changes, call_backs, inbound, events, waiting):
+        routes += resource.routes()
     if settings.schema_registry_url is None:
-        app.add_routes(registry_routes(settings.catalogue()))
-    app.cleanup_ctx.append(close)
+        routes += registry_routes(settings.catalogue())
+    app.add_routes([route.served() for route in documented(routes)])
+    app.on_shutdown.append(close_foreground)
+    app.cleanup_ctx.append(attend)
     return app
 
 
@@ -104,10 +126,13 @@ async def serve(
         await runner.cleanup()
 
 
-def _ask(engine: Engine) -> None:
-    with engine.connect() as connection:
-        connection.execute(select(1))
-
-
-def _json(body: dict[str, str]) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type="application/json")
+async def _prune_regularly(engine: Engine, calls: BlockingCalls) -> None:
+    while True:
+        await asyncio.sleep(_PRUNE_EVERY_S)
+        try:
+            await calls.run(lambda: prune(engine))
+            await calls.run(lambda: prune_deliveries(engine))
+            await calls.run(lambda: dedupe.prune(engine))
+        except (SQLAlchemyError, Problem) as error:
+            # What was not forgotten now is forgotten the next time.
+            _log.warning("old keys and deliveries were not removed", error=str(error))

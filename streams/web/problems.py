@@ -15,19 +15,22 @@ from schemas.errors import Retryable
 _log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S: Final = 2
+UNAVAILABLE: Final = "nothing can be stored now, so nothing was accepted; try again"
 PROBLEM_TYPE: Final = "application/problem+json"
 
 
 class Problem(Exception):
     """Something a caller can mend, or should wait for. ``code`` is for programs, ``detail`` for people."""
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    def __init__(self, status: int, code: str, detail: str, *, retry_after_s: int = RETRY_AFTER_S) -> None:
+        """``retry_after_s`` is told with 429 and 503."""
         super().__init__(detail)
         self.status = status
         self.code = code
+        self.retry_after_s = retry_after_s
 
 
-def problem_response(status: int, code: str, detail: str) -> web.Response:
+def problem_response(status: int, code: str, detail: str, retry_after_s: int = RETRY_AFTER_S) -> web.Response:
     """``{"type", "title", "status", "code", "detail"}``, with ``Retry-After`` and ``WWW-Authenticate`` where due."""
     body = {
         "type": "about:blank",
@@ -37,8 +40,8 @@ def problem_response(status: int, code: str, detail: str) -> web.Response:
         "detail": detail,
     }
     headers: dict[str, str] = {}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers["Retry-After"] = str(retry_after_s)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return web.Response(body=orjson.dumps(body), status=status, content_type=PROBLEM_TYPE, headers=headers)
@@ -52,7 +55,7 @@ async def answer_problems(
     try:
         return await handler(request)
     except Problem as problem:
-        return problem_response(problem.status, problem.code, str(problem))
+        return problem_response(problem.status, problem.code, str(problem), problem.retry_after_s)
     except web.HTTPRequestEntityTooLarge:
         limit = request.app[BODY_LIMIT_BYTES]
         return problem_response(413, "too_large", f"the body is larger than {limit} bytes")
@@ -64,13 +67,19 @@ async def answer_problems(
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
     except (Retryable, SQLAlchemyError) as error:
-        _log.warning("a request could not be served", path=request.path, error=str(error))
-        return problem_response(503, "unavailable", "the database does not answer now; nothing was accepted, try again")
+        _log.warning("a request could not be served", path=_place(request), error=str(error))
+        return problem_response(503, "unavailable", UNAVAILABLE)
     except asyncio.CancelledError:
         raise
     except Exception as error:  # noqa: BLE001 - the HTTP door's one place for what nobody foresaw
-        _log.exception("a request failed", method=request.method, path=request.path, error=str(error))
+        _log.exception("a request failed", method=request.method, path=_place(request), error=str(error))
         return problem_response(500, "internal", "this request failed here; the log of the server says why")
+
+
+def _place(request: web.Request) -> str:
+    """Which route a request was for, without what stands in its place: an address may hold a secret."""
+    resource = request.match_info.route.resource
+    return request.method if resource is None else resource.canonical
 
 
 BODY_LIMIT_BYTES: Final = web.AppKey("body_limit_bytes", int)

@@ -7,12 +7,16 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 import orjson
 from aiohttp import web
 
 from schemas.store import load_ids, record_name, schema_text
+from streams.web.bodies import read_bytes
+from streams.web.openapi import object_of
+from streams.web.routes import Answer, JsonSchema, Parameter, Route
 from topics.catalogue import Catalogue
 
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
@@ -24,6 +28,11 @@ SCHEMA_NOT_FOUND: Final = 40403
 READ_ONLY: Final = 42205
 INVALID_SCHEMA: Final = 42201
 INVALID_VERSION: Final = 42202
+
+_VERSION_NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
+_ID_NUMBER: Final = re.compile(r"[0-9]{1,9}")
+_LARGEST_BYTES: Final = 256 * 1024
+"""Of a body with a schema."""
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -86,7 +95,7 @@ class SchemaRegistry:
         known = self.versions(subject)
         if version in ("latest", "-1"):
             return known[-1]
-        if not version.isdecimal() or int(version) == 0:
+        if _VERSION_NUMBER.fullmatch(version) is None:
             raise RegistryError(
                 422, INVALID_VERSION, f"The version '{version}' is neither 'latest' nor a number from 1."
             )
@@ -97,7 +106,7 @@ class SchemaRegistry:
 
     def text(self, schema_id: str) -> str:
         """The schema with this id. Raises ``RegistryError`` for an unknown one."""
-        text = self._texts.get(int(schema_id)) if schema_id.isdecimal() else None
+        text = self._texts.get(int(schema_id)) if _ID_NUMBER.fullmatch(schema_id) else None
         if text is None:
             raise RegistryError(404, SCHEMA_NOT_FOUND, f"Schema {schema_id} not found.")
         return text
@@ -170,7 +179,7 @@ class RegistryResource:
                 raise
             refusal = "This registry is read-only: new schemas ship with the package."
             raise RegistryError(422, READ_ONLY, refusal) from error
-        return _answer({"id": found.schema_id})
+        return _answer({"id": found.schema_id, "version": found.version})
 
     async def config(self, _: web.Request) -> web.Response:
         """GET /config and /config/{subject}: the compatibility that the test suite proves."""
@@ -184,23 +193,75 @@ class RegistryResource:
         return self._registry.version(request.match_info["subject"], request.match_info["version"])
 
 
-def registry_routes(catalogue: Catalogue) -> list[web.RouteDef]:
+def registry_routes(catalogue: Catalogue) -> list[Route]:
     """The routes of the read API for the subjects of this catalogue."""
     resource = RegistryResource(SchemaRegistry(catalogue))
+    one, version, by_id = "/subjects/{subject}", "/subjects/{subject}/versions/{version}", "/schemas/ids/{id}"
     return [
-        web.get("/subjects", _guarded(resource.subjects)),
-        web.get("/subjects/{subject}/versions", _guarded(resource.versions)),
-        web.get("/subjects/{subject}/versions/{version}", _guarded(resource.version)),
-        web.get("/subjects/{subject}/versions/{version}/schema", _guarded(resource.version_text)),
-        web.get("/schemas/types", _guarded(resource.types)),
-        web.get("/schemas/ids/{id}", _guarded(resource.by_id)),
-        web.get("/schemas/ids/{id}/versions", _guarded(resource.versions_by_id)),
-        web.post("/subjects/{subject}", _guarded(resource.lookup)),
-        web.post("/subjects/{subject}/versions", _guarded(resource.register)),
-        web.get("/config", _guarded(resource.config)),
-        web.get("/config/{subject}", _guarded(resource.config)),
-        web.get("/mode", _guarded(resource.mode)),
+        _route("GET", "/subjects", resource.subjects, "The subjects", _list_of({"type": "string"})),
+        _route("GET", f"{one}/versions", resource.versions, "A subject's versions", _list_of(_NUMBER), 404),
+        _route("GET", version, resource.version, "A version of a subject", _VERSION, 404, 422),
+        _route("GET", f"{version}/schema", resource.version_text, "Its schema alone", {}, 404, 422),
+        _route("GET", "/schemas/types", resource.types, "Kinds of schemas", _list_of({"const": "AVRO"})),
+        _route("GET", by_id, resource.by_id, "The schema of an id", object_of({"schema": _SCHEMA}), 404),
+        _route("GET", f"{by_id}/versions", resource.versions_by_id, "Who uses an id", _list_of(_USER), 404),
+        _route("POST", one, resource.lookup, "The version with a schema", _VERSION, 404, 422),
+        _route(
+            "POST",
+            f"{one}/versions",
+            resource.register,
+            "The id of a schema",
+            object_of({"id": _NUMBER, "version": _NUMBER}),
+            404,
+            413,
+            422,
+        ),
+        _route("GET", "/config", resource.config, "The compatibility of all", _CONFIG),
+        _route("GET", "/config/{subject}", resource.config, "The compatibility of a subject", _CONFIG),
+        _route("GET", "/mode", resource.mode, "Read-only", object_of({"mode": {"const": "READONLY"}})),
     ]
+
+
+def _route(method: str, path: str, handler: _Handler, summary: str, schema: JsonSchema, *errors: int) -> Route:
+    """A route that needs no token, with the API's own media type and errors."""
+    answers = {200: Answer(summary, schema, media_type=MEDIA_TYPE)}
+    answers |= {status: Answer(HTTPStatus(status).phrase, _ERROR, media_type=MEDIA_TYPE) for status in errors}
+    return Route(
+        method=method,
+        path=path,
+        handler=_guarded(handler),
+        name=handler.__name__ + ("_of_subject" if path.startswith("/config/") else ""),
+        tag="schema registry",
+        summary=summary,
+        answers=answers,
+        parameters=[
+            Parameter(name=name, place="path", description=meaning, schema={"type": "string", "pattern": pattern})
+            for name, (meaning, pattern) in _IN_PATH.items()
+            if f"{{{name}}}" in path
+        ],
+        body=_LOOKED_FOR if method == "POST" else None,
+        body_type=MEDIA_TYPE,
+    )
+
+
+def _list_of(items: JsonSchema) -> JsonSchema:
+    return {"type": "array", "items": items}
+
+
+_NUMBER: Final[JsonSchema] = {"type": "integer", "minimum": 0}
+_SCHEMA: Final[JsonSchema] = {"type": "string", "description": "An Avro schema as JSON text."}
+_USER: Final[JsonSchema] = object_of({"subject": {"type": "string"}, "version": _NUMBER})
+_VERSION: Final[JsonSchema] = object_of(
+    {"subject": {"type": "string"}, "version": _NUMBER, "id": _NUMBER, "schema": _SCHEMA}
+)
+_CONFIG: Final[JsonSchema] = object_of({"compatibilityLevel": {"const": COMPATIBILITY}})
+_ERROR: Final[JsonSchema] = object_of({"error_code": {"type": "integer"}, "message": {"type": "string"}})
+_LOOKED_FOR: Final[JsonSchema] = {"type": "object", "required": ["schema"], "properties": {"schema": _SCHEMA}}
+_IN_PATH: Final = {
+    "subject": ("A topic's subject.", "^.+$"),
+    "version": ("A number, or latest.", "^(latest|-1|[1-9][0-9]{0,8})$"),
+    "id": ("A schema's id.", "^[0-9]{1,9}$"),
+}
 
 
 def _guarded(handler: _Handler) -> _Handler:
@@ -217,7 +278,7 @@ def _guarded(handler: _Handler) -> _Handler:
 
 async def _schema_field(request: web.Request) -> object:
     try:
-        body = orjson.loads(await request.read())
+        body = orjson.loads(await read_bytes(request, _LARGEST_BYTES))
     except orjson.JSONDecodeError:
         body = None
     if not isinstance(body, dict):

@@ -49,7 +49,7 @@ def test_commands_exist(where: str) -> None:
     known = _commands()
     groups = {name.split(" ")[0] for name in known if " " in name}
     for line in _code(EVERY[where]):
-        typed = re.match(r"webhook ([a-z]+)(?: ([a-z]+))?", line)
+        typed = re.match(r"webhook ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", line)
         if typed:
             group, command = typed.groups()
             assert group in known, line

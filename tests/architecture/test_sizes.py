@@ -36,5 +36,7 @@ def test_functions_take_few_parameters(path: Path) -> None:
 
 def _is_command(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """A subcommand has one parameter for each of its options: its signature is the command line."""
+    if any(".command(" in ast.unparse(each) for each in node.decorator_list):
+        return True
     annotations = [each.annotation for each in (*node.args.args, *node.args.kwonlyargs) if each.annotation]
     return any("typer.Option" in ast.unparse(each) or "typer.Argument" in ast.unparse(each) for each in annotations)

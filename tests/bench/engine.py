@@ -69,17 +69,17 @@ def fill(settings: Settings, count: int) -> None:
     assert producer.flush(120) == 0
 
 
-def raw_loop(settings: Settings, count: int) -> float:
-    """Records a second of: consume, decode, parse, make an outcome, encode, produce, commit; no headers."""
+def raw_loop(settings: Settings, count: int) -> dict[str, float]:
+    """Figures of: consume, decode, parse, make an outcome, encode, produce, commit; no headers."""
     catalogue = settings.catalogue()
     consumer = Consumer({**consumer_config(settings, f"raw-{uuid.uuid4().hex[:8]}"), "fetch.wait.max.ms": 50})
     consumer.subscribe([catalogue.topic(TIER)])
     producer = Producer({**producer_config(settings), "linger.ms": 2, "queue.buffering.max.messages": 1_000_000})
-    done, began = 0, 0.0
+    done, began, cpu_began = 0, 0.0, 0.0
     while done < count:
         messages = consumer.consume(500, 1)
         if messages and not began:
-            began = time.monotonic()
+            began, cpu_began = time.monotonic(), time.process_time()
         for message in messages:
             task = decode_as(TaskReady, message.value())
             orjson.loads(task.payload)
@@ -90,9 +90,12 @@ def raw_loop(settings: Settings, count: int) -> float:
             done += len(messages)
             consumer.commit(asynchronous=True)
     producer.flush()
-    rate = done / (time.monotonic() - began)
+    figures = {
+        "rate": done / (time.monotonic() - began),
+        "cpu_us": (time.process_time() - cpu_began) / done * 1e6,
+    }
     consumer.close()
-    return rate
+    return figures
 
 
 def _outcome(task: TaskReady, message: Any) -> TaskEvent:

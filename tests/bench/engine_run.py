@@ -32,7 +32,7 @@ async def run_engine(settings: Settings, count: int, latency_s: float) -> dict[s
 
     async def work(task: TaskReady) -> Result:
         if not marks:
-            marks.append(time.monotonic())
+            marks.extend((time.monotonic(), time.process_time()))
         payload = orjson.loads(task.payload)
         if latency_s:
             await asyncio.sleep(latency_s)
@@ -49,10 +49,14 @@ async def run_engine(settings: Settings, count: int, latency_s: float) -> dict[s
         if running.done():
             raise RuntimeError("the worker ended") from running.exception()
         await asyncio.sleep(0.01)
-    rate = count / (time.monotonic() - marks[0])
+    figures = {
+        "rate": count / (time.monotonic() - marks[0]),
+        "cpu_us": (time.process_time() - marks[1]) / count * 1e6,
+        "rss_mib": resident_mib(),
+    }
     stopping.set()
     await running
-    return {"rate": rate, "rss_mib": resident_mib()}
+    return figures
 
 
 async def hold_backlog(settings: Settings) -> None:
@@ -87,7 +91,7 @@ def finish(figures: dict[str, float]) -> None:
 def main(what: str, settings: Settings, count: int, latency_s: float) -> None:
     """Run what is asked for."""
     if what == "raw":
-        finish({"rate": raw_loop(settings, count)})
+        finish(raw_loop(settings, count))
     elif what == "engine":
         finish(asyncio.run(run_engine(settings, count, latency_s)))
     else:

@@ -10,6 +10,7 @@ from handlers.contract import Context, Handler, PluginManifest
 from handlers.dwd.fake import FakeUpstream
 from handlers.dwd.manifest import PLUGIN
 from handlers.dwd.order import OrderWebhookHandler
+from handlers.dwd.quotation import QuotationWebhookHandler
 from handlers.registry import load_plugins
 from handlers.results import Completed
 from handlers.testing import Bench, HandlerContract, PluginContract
@@ -29,7 +30,12 @@ class TestDwdPlugin(PluginContract):
 class TestOrderWebhookHandler(HandlerContract):
     handler: ClassVar[Handler] = OrderWebhookHandler()
     good: ClassVar[Mapping[str, Any]] = {"id": 7, "items": [{"sku": "FLYER-A5", "quantity": 100}]}
-    bad = ({}, {"id": 7}, {"id": 7, "items": []}, {"id": 7, "items": [{"sku": "FLYER-A5"}]})
+    bad: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {},
+        {"id": 7},
+        {"id": 7, "items": []},
+        {"id": 7, "items": [{"sku": "FLYER-A5"}]},
+    )
 
     @asynccontextmanager
     async def bench(self) -> AsyncIterator[Bench]:
@@ -40,6 +46,16 @@ class TestOrderWebhookHandler(HandlerContract):
 
             auth = {"url": fake.url, "client_id": "acme", "secret": "s"}
             yield Bench(small(auth=auth), fail, lambda: len(fake.journal))
+
+
+class TestQuotationWebhookHandler(TestOrderWebhookHandler):
+    handler: ClassVar[Handler] = QuotationWebhookHandler()
+    good: ClassVar[Mapping[str, Any]] = {"id": 7, "quote_id": "Q-1001", "status": "accepted"}
+    bad = (
+        {"id": 7, "quote_id": "Q-9", "status": "accepted"},
+        {"id": 7, "quote_id": "Q-1002", "status": "accepted"},
+        {"quote_id": "Q-1001", "status": "accepted"},
+    )
 
 
 class _Idle:

@@ -15,7 +15,7 @@ def small(**changes: Any) -> dict[str, Any]:
         "plugin__v": "2.0.0",
         "plugin_name": "drukwerkdeal.nl",
         "plugin_port": 5000,
-        "plugin_routes": [{"route": "webhook/order", "method": "POST"}],
+        "plugin_routes": [{"route": "orders", "method": "POST"}, {"route": "webhook/order", "method": "POST"}],
         "plugin_route_prefix": "dwd",
         "webhook_settings": [
             {

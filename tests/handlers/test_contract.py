@@ -1,8 +1,9 @@
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from handlers.contract import Context, HttpResponse
+from handlers.contract import Context, HttpResponse, StreamedResponse
 
 
 class Recorder:
@@ -12,10 +13,34 @@ class Recorder:
         self.sent: list[dict[str, str]] = []
 
     async def request(
-        self, method: str, url: str, *, json: object = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> HttpResponse:
         self.sent.append(dict(headers or {}))
         return HttpResponse(200, {}, b"")
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[StreamedResponse]:
+        self.sent.append(dict(headers or {}))
+        yield StreamedResponse(200, {}, no_chunks())
+
+
+async def no_chunks() -> AsyncIterator[bytes]:
+    return
+    yield
 
 
 def context(client: Recorder, traceparent: str | None = None) -> Context:
@@ -38,9 +63,12 @@ def context(client: Recorder, traceparent: str | None = None) -> Context:
 async def test_every_request_of_a_handler_carries_the_tasks_headers_whatever_it_sets_itself() -> None:
     client = Recorder()
     await context(client).http.request("GET", "http://x/", headers={"Idempotency-Key": "forged", "X": "y"})
+    async with context(client).http.stream("GET", "http://x/"):
+        pass
     await context(client, "00-a-b-01").http.request("GET", "http://x/")
     assert client.sent == [
         {"Idempotency-Key": "key-1", "X": "y"},
+        {"Idempotency-Key": "key-1"},
         {"Idempotency-Key": "key-1", "traceparent": "00-a-b-01"},
     ]
 
@@ -55,3 +83,9 @@ def test_a_step_sees_the_result_of_the_one_before() -> None:
     first = context(Recorder())
     assert first.previous_step_result is None
     assert replace(first, results=[{"a": 1}, {"b": 2}]).previous_step_result == {"b": 2}
+
+
+def test_a_context_in_a_message_does_not_show_the_configuration() -> None:
+    shown = repr(replace(context(Recorder()), config={"auth": {"secret": "canary"}}))
+    assert "Context(" in shown
+    assert "canary" not in shown

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from handlers.contract import Context, PluginManifest
-from handlers.resolution import Resolution, conventional_name, resolve
+from handlers.resolution import Resolution, conventional_name, endpoint_name, resolve
 from handlers.results import Completed
 from handlers.tenants.configuration import parse_configuration, read_configuration
 from schemas.errors import Permanent
@@ -68,6 +68,108 @@ def test_the_four_ways_of_the_seeds_document(endpoint: str, source: str, handler
 
     assert (resolution.source, names(resolution)) == (source, handlers)
     assert resolution.is_pipeline is (source == "pipeline")
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"webhook_endpoint": "webhook/order/process", "pipeline": [{"handler_class": "OrderSubmitHandler"}]},
+    {
+        "webhook_endpoint": "webhook/all",
+        "pipeline": [{"handler_class": "OrderTransformHandler"}],
+        "target_class": "CustomOrderHandler",
+    },
+    {"webhook_endpoint": "webhook/order", "target_class": "CustomOrderHandler"},
+    {"webhook_endpoint": "webhook/quotation"},
+    {"webhook_endpoint": "webhook/both", "target_class": "CustomOrderHandler"},
+    {"webhook_endpoint": "webhook/gone", "target_class": "GoneHandler"},
+    {
+        "webhook_endpoint": "webhook/half",
+        "pipeline": [{"handler_class": "OrderSubmitHandler"}, {"handler_class": "No"}],
+    },
+    {"webhook_endpoint": "webhook/lower", "target_class": "orderwebhookhandler"},
+    {"webhook_endpoint": "webhook/module", "target_class": "os"},
+    {"webhook_endpoint": "webhook/stepless", "pipeline": [{"handler_class": "OrderExportHandler"}]},
+    {"webhook_endpoint": "webhook/step", "target_class": "OrderTransformHandler"},
+    {"webhook_endpoint": "webhook/twice", "target_class": "OrderBulkHandler"},
+    {"webhook_endpoint": "webhook/twice", "target_class": "OrderExportHandler"},
+]
+ROUTE_HANDLERS = {
+    "webhook/all": "OrderExportHandler",
+    "webhook/both": "OrderBulkHandler",
+    "webhook/order/export": "OrderExportHandler",
+    "webhook/custom/special": "SpecialOrderWebhookHandler",
+    "webhook/missing": "MissingHandler",
+    "webhook/builtin": "eval",
+    "webhook/dunder": "__init__",
+    "orders": "OrderBulkHandler",
+    "webhook/orders/bulk": "OrderBulkHandler",
+}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "source", "handler"),
+    [
+        # 1. a pipeline comes first, whatever else is named
+        ("webhook/order/process", "pipeline", "OrderSubmitHandler"),
+        ("webhook/all", "pipeline", "OrderTransformHandler"),
+        # 2. then route_handlers
+        ("webhook/both", "route_handlers", "OrderBulkHandler"),
+        ("webhook/order/export", "route_handlers", "OrderExportHandler"),
+        ("webhook/custom/special", "route_handlers", "SpecialOrderWebhookHandler"),
+        ("webhook/orders/bulk", "route_handlers", "OrderBulkHandler"),
+        ("orders", "route_handlers", "OrderBulkHandler"),
+        # 3. then target_class, of the first entry of the endpoint
+        ("webhook/order", "target_class", "CustomOrderHandler"),
+        ("webhook/twice", "target_class", "OrderBulkHandler"),
+        # 4. then the convention, with an entry and without one
+        ("webhook/quotation", "convention", "QuotationWebhookHandler"),
+        ("quotation", "convention", "QuotationWebhookHandler"),
+        ("order", "convention", "OrderWebhookHandler"),
+        ("webhook/Order", "convention", "OrderWebhookHandler"),
+        ("orders/bulk", "convention", "OrdersBulkWebhookHandler"),
+        ("webhook/orders-bulk", "convention", "OrdersBulkWebhookHandler"),
+        ("webhook/orders_bulk", "convention", "OrdersBulkWebhookHandler"),
+        ("webhook/orders.bulk", "convention", "OrdersBulkWebhookHandler"),
+        # slashes around it and the plugin's own prefix are no part of an endpoint
+        ("/webhook/order/", "target_class", "CustomOrderHandler"),
+        ("dwd/webhook/order", "target_class", "CustomOrderHandler"),
+        ("/dwd/webhook/order/export/", "route_handlers", "OrderExportHandler"),
+        # a name that is configured and missing is an error; nothing else is tried in its place
+        ("webhook/gone", None, "GoneHandler (target_class)"),
+        ("webhook/missing", None, "MissingHandler (route_handlers)"),
+        ("webhook/half", None, "No (pipeline step 1: unknown)"),
+        ("webhook/stepless", None, "OrderExportHandler (pipeline step 0: has no `handle_step`)"),
+        ("webhook/step", None, "OrderTransformHandler (target_class) only runs as a step"),
+        # names are compared whole, and nothing is imported because a configuration names it
+        ("webhook/lower", None, "orderwebhookhandler (target_class)"),
+        ("webhook/module", None, "os (target_class)"),
+        ("webhook/builtin", None, "eval (route_handlers)"),
+        ("webhook/dunder", None, "__init__ (route_handlers)"),
+        # the convention finds what the plugin has, and says what it looked for
+        ("webhook/orders", None, "OrdersWebhookHandler (convention)"),
+        ("webhook/order/bulk", None, "OrderBulkWebhookHandler (convention)"),
+        ("webhook/webhook/order", None, "WebhookOrderWebhookHandler (convention)"),
+        ("order/webhook", None, "OrderWebhookWebhookHandler (convention)"),
+        ("webhook/ORDER", None, "ORDERWebhookHandler (convention)"),
+        ("printcom/webhook/order", None, "PrintcomWebhookOrderWebhookHandler (convention)"),
+        ("webhook/order/process/again", None, "OrderProcessAgainWebhookHandler (convention)"),
+        ("webhook/-/", None, "convention"),
+        ("webhook", None, "convention"),
+        ("", None, "convention"),
+        ("webhook/7", None, "7WebhookHandler (convention)"),
+    ],
+)
+def test_forty_ways_to_name_a_handler(endpoint: str, source: str | None, handler: str) -> None:
+    configuration = parse_configuration(small(webhook_settings=SETTINGS, route_handlers=ROUTE_HANDLERS))
+    name = endpoint_name(endpoint, configuration)
+
+    if source is not None:
+        resolution = resolve(name, configuration, MANIFEST)
+        assert (resolution.source, names(resolution)) == (source, [handler])
+        return
+    with pytest.raises(Permanent) as caught:
+        resolve(name, configuration, MANIFEST)
+    assert caught.value.code == "no_handler"
+    assert handler in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""The whole house in one process, through the command as a newcomer uses it."""
+"""The whole house in one process, through the command as a newcomer uses it.
+
+``WEBHOOK_TEST_EVENTS`` sets how many events are in flight at the ``kill -9``, 300 by default.
+"""
 
 import json
 import os
@@ -22,10 +25,12 @@ from streams.cli.composition import open_system
 from streams.settings import Settings
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(170)]
-
 WEBHOOK = Path(sys.executable).with_name("webhook")
-EVENTS = 300
+EVENTS = int(os.environ.get("WEBHOOK_TEST_EVENTS", "300"))
+AGAIN_S = 90.0 * max(1.0, EVENTS / 300) ** 2
+"""Each order that is looked for reads the vendor's list, which has them all in the end."""
+
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(80 + AGAIN_S)]
 
 
 def _environment(data_dir: Path) -> dict[str, str]:
@@ -39,11 +44,13 @@ def _webhook(data_dir: Path, *arguments: str) -> "subprocess.CompletedProcess[st
 
 
 @contextmanager
-def _up(data_dir: Path) -> Iterator["subprocess.Popen[str]"]:
+def _up(data_dir: Path, *command: str | Path) -> Iterator["subprocess.Popen[str]"]:
     """A running ``webhook up`` whose door is open; killed at the end, if it still runs."""
     data_dir.mkdir(exist_ok=True)
     with (data_dir / "up.log").open("a") as log:
-        process = subprocess.Popen([WEBHOOK, "up"], env=_environment(data_dir), stdout=log, stderr=log, text=True)
+        process = subprocess.Popen(
+            [*(command or [WEBHOOK]), "up"], env=_environment(data_dir), stdout=log, stderr=log, text=True
+        )
     try:
         eventually(lambda: _listens(data_dir, process), timeout_s=60)
         yield process
@@ -106,7 +113,9 @@ def test_a_trigger_is_carried_out_and_shown(tmp_path: Path) -> None:
 
 
 def test_kill_9_with_slow_events_in_flight_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    with _up(tmp_path) as process:
+    """The shop's upstream dies too and has forgotten its orders: each is looked for, and then placed again (R6)."""
+    shop = sys.executable, Path(__file__).with_name("shop_child.py")
+    with _up(tmp_path, *shop) as process:
         engine, plugin = _plugin(tmp_path)
         fake = str(plugin.tenant.configuration.document["auth"]["url"]).replace("/api", "/_fake/behaviour")
         # Longer than the test: nothing of what is triggered now can end before the kill.
@@ -120,17 +129,19 @@ def test_kill_9_with_slow_events_in_flight_loses_and_doubles_nothing(tmp_path: P
             assert result, result.reason
             ids.add(result.event_id)
         # Some are accepted and running, some may still be on their way: both must come through.
-        eventually(lambda: _counts(engine).get("accepted", 0) >= EVENTS // 2, timeout_s=60)
+        eventually(lambda: sum(_counts(engine).values()) >= EVENTS // 2, timeout_s=60)
         process.kill()
         process.wait()
         assert _counts(engine).get("completed", 0) == 0
-    with _up(tmp_path):
-        eventually(lambda: _counts(engine).get("completed", 0) >= EVENTS, timeout_s=90)
+    with _up(tmp_path, *shop):
+        eventually(lambda: _counts(engine).get("completed", 0) >= EVENTS, timeout_s=AGAIN_S)
         with engine.connect() as connection:
             events = connection.execute(select(WEBHOOK_EVENTS.c.event_id, WEBHOOK_EVENTS.c.kind)).all()
             attempts = connection.execute(select(WEBHOOK_ATTEMPTS.c.event_id, WEBHOOK_ATTEMPTS.c.kind)).all()
         assert {(event_id, "completed") for event_id in ids} == {(row[0], row[1]) for row in events}
-        assert sorted(row[0] for row in attempts) == sorted(str(event_id) for event_id in ids)
+        done = [row[0] for row in attempts if row[1] == "completed"]
+        assert sorted(done) == sorted(str(event_id) for event_id in ids)
+        assert {row[1] for row in attempts} <= {"completed", "unclear", "retry"}
         # Their rows have done their duty: a start after this one has nothing to put on its way.
         eventually(lambda: _outbox(engine) == 0, timeout_s=30)
     engine.dispose()

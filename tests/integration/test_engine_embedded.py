@@ -10,12 +10,16 @@ from schemas.codec import decode_as
 from schemas.errors import Retryable
 from schemas.events import DeadLetter, TaskReady, TaskScheduled
 from streams.broker.connection import consumer_config, producer_config
+from streams.broker.embedded import EmbeddedBroker
 from streams.engine.decide import StepPolicy
 from streams.settings import Settings
 from tests.streams.engine.workload import TIER, FunctionExecutions, Reader, Worker, complete, put, task_ready
 from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.embedded
+
+PRODUCE = 0
+MESSAGE_TOO_LARGE = 10
 
 
 def committed(settings: Settings, topic: str) -> int:
@@ -42,6 +46,22 @@ async def test_each_task_gets_one_outcome_and_is_committed(embedded_settings: Se
         assert seen.headers["source"].decode() == f"{topic}|{event.source_partition}|{event.source_offset}"
         assert seen.headers["identity"].decode() == f"{event.event_id}|1|0|1"
     assert committed(embedded_settings, topic) == 200
+    reader.close()
+
+
+async def test_a_completed_outcome_that_the_broker_refuses_becomes_a_minimal_one(
+    embedded_settings: Settings, embedded_broker: EmbeddedBroker
+) -> None:
+    """R3: what will never be written is recorded as a failure, and the partition goes on."""
+    catalogue = embedded_settings.catalogue()
+    put(embedded_settings, catalogue.topic(TIER), [("key", task_ready("refused")), ("key", task_ready("next"))])
+    reader = Reader(embedded_settings, catalogue.events)
+    embedded_broker.inject_errors(PRODUCE, [MESSAGE_TOO_LARGE])
+    async with Worker(embedded_settings, FunctionExecutions(complete)):
+        await eventually_async(lambda: len(reader.read()) >= 2)
+    outcomes = [(each.event_id, each.kind, each.error_code) for each in reader.events()]
+    assert outcomes == [("refused", "failed_permanently", "outcome_not_writable"), ("next", "completed", None)]
+    assert committed(embedded_settings, catalogue.topic(TIER)) == 2
     reader.close()
 
 

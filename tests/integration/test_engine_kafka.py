@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -130,4 +131,31 @@ def test_a_stopped_worker_repeats_nothing(kafka_settings: Settings, catalogue: C
     assert max(recorded.values()) == 1
     assert max(Counter(workers.started()).values()) == 1
     assert in_order_per_key(workers.started())
+    reader.close()
+
+
+def test_a_worker_that_was_given_up_starts_nothing_that_others_have(
+    kafka_settings: Settings, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    topic = kafka_settings.catalogue().topic(TIER)
+    with workers_on(kafka_settings, tmp_path) as workers:
+        first = workers.start()
+        reader = Reader(kafka_settings, catalogue.events)
+        put(kafka_settings, topic, [(f"key-{n % KEYS}", task_ready(f"event-{n}")) for n in range(TASKS)])
+        eventually(lambda: len(workers.started(0)) > 150, 60, "the first works")
+        # Suspended until its session is over: what it holds goes to the second, which does it all.
+        first.send_signal(signal.SIGSTOP)
+        before = set(workers.started(0))
+        workers.start()
+        eventually(lambda: len(before | set(workers.started(1))) >= TASKS, 90, "the second has started the rest")
+        eventually(lambda: len({seen.headers["identity"] for seen in outcomes(reader)}) >= TASKS, 60, "all done")
+        first.send_signal(signal.SIGCONT)
+        numbers = count()
+
+        def is_back() -> bool:
+            put(kafka_settings, topic, [(f"key-{n}", task_ready(f"late-{n}")) for n in islice(numbers, 20)])
+            return any(each.startswith("late") for each in workers.started(0))
+
+        eventually(is_back, 60, "the first is back")
+        assert {each for each in workers.started(0) if each.startswith("event")} == before
     reader.close()

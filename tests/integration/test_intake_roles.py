@@ -25,6 +25,7 @@ DOCUMENT = {
     "auth": {"url": "http://127.0.0.1:9", "client_id": "shop", "secret": "canary-secret"},
     "plugin_name": "drukwerkdeal.nl",
     "plugin_route_prefix": "dwd",
+    "plugin_routes": [{"route": "orders", "method": "POST"}],
     "webhook_settings": [],
 }
 ROLES = (["intake"], ["work", "all"], ["relay"], ["project"], ["serve"])

@@ -5,8 +5,10 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -16,7 +18,8 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from schemas.codec import encode
-from schemas.events import Event, from_datetime
+from schemas.events import Event, TaskReady, from_datetime, now_micros
+from schemas.identifiers import new_event_id
 from streams.broker.connection import consumer_config, producer_config
 from streams.engine.ledger import LedgerMetadata
 from streams.headers import record_headers
@@ -24,6 +27,8 @@ from streams.settings import Settings
 from streams.web.registry import registry_routes
 from tests.schemas.samples import SAMPLES
 from tests.support.kafka_tools import console_consumer, describe_groups
+from tests.support.load import CONFIGURATION, ENDPOINT
+from tests.support.roles import installation
 from tests.support.waiting import eventually
 from topics.catalogue import Catalogue, TopicSpec
 from topics.tiers import TIERS
@@ -35,7 +40,7 @@ pytestmark = pytest.mark.kafka
 async def registry_url(catalogue: Catalogue) -> AsyncIterator[str]:
     """The registry's read API, as `webhook serve` answers it."""
     app = web.Application()
-    app.add_routes(registry_routes(catalogue))
+    app.add_routes([route.served() for route in registry_routes(catalogue)])
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
 
@@ -120,3 +125,48 @@ def test_the_group_tool_shows_all_six_groups_with_their_lag(kafka_settings: Sett
     topics = set(catalogue.specs)
     found = {(each.group, each.topic): (each.committed, each.end, each.lag) for each in shown if each.topic in topics}
     assert found == expected
+
+
+@pytest.mark.postgres
+def test_the_group_tool_shows_a_running_workers_lag(
+    kafka_settings: Settings, catalogue: Catalogue, postgres_database: str, tmp_path: Path
+) -> None:
+    tier = "webhook-high"
+    topic = catalogue.topic(tier)
+
+    def task(tenant_id: str, sequence: int, sleep_s: float) -> TaskReady:
+        return TaskReady(
+            event_id=new_event_id(),
+            run=1,
+            step=0,
+            attempt=1,
+            dispatch_seq=1,
+            tenant_id=tenant_id,
+            endpoint=ENDPOINT,
+            event_type="webhook_journal",
+            trigger="manual",
+            priority=9,
+            accepted_at=now_micros(),
+            payload=orjson.dumps({"sequence": sequence, "key": 7, "sleep_s": sleep_s}).decode(),
+            model="Order",
+            model_id="7",
+        )
+
+    with installation(kafka_settings, postgres_database, tmp_path) as roles:
+        roles.run("migrate")
+        file = tmp_path / "tenant.json"
+        file.write_bytes(orjson.dumps(CONFIGURATION))
+        tenant_id = str(orjson.loads(roles.run("tenants", "create", "L", "--config", str(file), "--json"))["id"])
+        # Five quick ones, one that outlasts the test, and four of the same key behind it.
+        sleeps_s = [0.0] * 5 + [300.0] + [0.0] * 4
+        write(kafka_settings, topic, [task(tenant_id, *each) for each in enumerate(sleeps_s)], partition=3)
+        roles.start("work", tier)
+
+        def shown() -> list[tuple[int, int, int]]:
+            roles.check()
+            groups = describe_groups(str(kafka_settings.bootstrap_servers), tier)
+            return [
+                (each.committed, each.end, each.lag) for each in groups if (each.topic, each.partition) == (topic, 3)
+            ]
+
+        eventually(lambda: shown() == [(5, 10, 5)], 60, "the tool shows five records finished and five to do")

@@ -17,7 +17,6 @@ from handlers.tenants.current import tenant_context
 from projections.migrate import upgrade
 from schemas.codec import decode_as
 from schemas.events import ModelChanged
-from streams.capture import model as capture
 from streams.capture.model import WebhookModel, configure_capture
 from streams.capture.outbox import OUTBOX, SLICES
 from streams.capture.relay import Relay, RelayOptions
@@ -49,13 +48,12 @@ def engine(postgres_database: str, catalogue: Catalogue) -> Iterator[Engine]:
     engine = create_database_engine(postgres_database)
     upgrade(engine)
     Base.metadata.create_all(engine)
-    before = capture._configuration.catalogue
-    configure_capture(catalogue)
+    before = configure_capture(catalogue)
     with tenant_context("1"), Session(engine) as session:
         session.add_all([Counter(id=key) for key in range(KEYS)])
         session.commit()
     yield engine
-    capture._configuration.catalogue = before
+    configure_capture(before)
     engine.dispose()
 
 

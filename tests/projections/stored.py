@@ -7,14 +7,15 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, select
 
 from projections.attempts import AttemptRow
+from projections.call_backs import CallBackRow
 from projections.changes import ChangeRow
 from projections.fold import Rows
 from projections.history import EventRow
 from projections.schedule import ScheduleRow
-from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_CHANGES, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
+from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_CALL_BACKS, WEBHOOK_CHANGES, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
 from schemas.events import from_datetime
 
-RowT = TypeVar("RowT", EventRow, AttemptRow, ChangeRow, ScheduleRow)
+RowT = TypeVar("RowT", EventRow, AttemptRow, ChangeRow, ScheduleRow, CallBackRow)
 
 
 def _rows(connection: Connection, table: Table, cls: type[RowT]) -> dict[Any, RowT]:
@@ -36,4 +37,5 @@ def stored_rows(connection: Connection) -> Rows:
         _rows(connection, WEBHOOK_ATTEMPTS, AttemptRow),
         _rows(connection, WEBHOOK_CHANGES, ChangeRow),
         _rows(connection, WEBHOOK_SCHEDULE, ScheduleRow),
+        _rows(connection, WEBHOOK_CALL_BACKS, CallBackRow),
     )

@@ -136,5 +136,22 @@ def test_the_highest_version_of_a_wait_holds_and_a_mark_may_come_first() -> None
     facts: list[Fact] = [Dispatched("e1|1|0|2|1", 9_100), wait(2, version=2, due_at=4_000), wait(2)]
     row = fold(facts).schedule["e1|1|0|2|1"]
     assert (row.version, row.due_at, row.dispatched_at, row.record_key) == (2, 4_000, 9_100, b"key")
-    cancelled = wait(2, version=3, kind="cancelled", created_at=5_000)
-    assert fold([cancelled, *facts]).schedule["e1|1|0|2|1"].closed_at == 5_000
+
+
+def test_what_is_cancelled_stays_open_until_its_end_is_recorded() -> None:
+    cancelled = wait(2, version=2, kind="cancelled", gate="tenant|7")
+    row = fold([cancelled, ACCEPTED, wait(2, gate="tenant|7")]).schedule["e1|1|0|2|1"]
+    assert (row.kind, row.held_by, row.closed_at) == ("cancelled", None, None)
+    ended = outcome("cancelled", attempt=2, recorded_at=5_000)
+    assert fold([ended, cancelled, ACCEPTED]).schedule["e1|1|0|2|1"].closed_at == 5_000
+
+
+def test_a_gate_holds_until_the_task_is_dispatched_anew() -> None:
+    gated = wait(1, gate="tenant|7", schedule_id="e1|1|0|1|2", dispatch_seq=2)
+    deferred = outcome("deferred", dispatch_seq=2)
+    row = fold([gated, deferred, ACCEPTED]).schedule["e1|1|0|1|2"]
+    assert (row.held_by, row.closed_at) == ("tenant|7", None)
+    again = outcome("deferred", dispatch_seq=3)
+    assert fold([again, gated, deferred, ACCEPTED]).schedule["e1|1|0|1|2"].closed_at == 2_100
+    waits_for_a_call = wait(1, gate="call_back|7|paid")
+    assert fold([waits_for_a_call]).schedule["e1|1|0|1|1"].held_by is None

@@ -112,6 +112,7 @@ SAMPLES: dict[str, events.Event] = {
         remaining_s=28.5,
         plugin_version="2.0.0",
         pipeline_hash="abc",
+        gate="call_back|1|order-7",
     ),
     "control_state": events.ControlState(
         name="pause",

@@ -22,7 +22,7 @@ assert incompatibilities() == [], incompatibilities()
 old = decode(bytes.fromhex(sys.argv[1]))
 assert old == Signal(kind="heartbeat", sender="a", value="{}", sent_at=1, expires_at=2, urgency=5), old
 new = Signal(kind="heartbeat", sender="a", value="{}", sent_at=1, urgency=7)
-assert encode(new)[:5] == b"\\x00\\x00\\x00\\x00\\x09"
+assert encode(new)[:5] == b"\\x00\\x00\\x00\\x00\\x0a"
 assert decode(encode(new)) == new
 """
 
@@ -34,7 +34,7 @@ def test_records_of_both_versions_are_read_and_the_new_one_is_written(tmp_path: 
     schema["fields"].append({"name": "urgency", "type": "int", "doc": "1 to 10.", "default": 5})
     (room / "avro" / "signal.v2.avsc").write_text(json.dumps(schema))
     ids = json.loads((room / "ids.json").read_text())
-    (room / "ids.json").write_text(json.dumps({**ids, "9": "signal.v2"}))
+    (room / "ids.json").write_text(json.dumps({**ids, "10": "signal.v2"}))
     events = (room / "events.py").read_text()
     last = "    expires_at: Micros | None = None\n"
     assert events.count(last) == 1

@@ -18,6 +18,7 @@ PUBLISHED_IDS = {
     6: "control_state.v1",
     7: "signal.v1",
     8: "dead_letter.v1",
+    9: "task_event.v2",
 }
 
 

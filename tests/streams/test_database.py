@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import psycopg2
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 
 from projections.migrate import upgrade
-from streams.database import check_migrations, create_database_engine
+from streams.database import check_migrations, create_database_engine, is_away
 from streams.errors import SetupError
 
 
@@ -71,3 +73,18 @@ def test_a_database_that_is_away_is_named_without_its_password() -> None:
     with pytest.raises(SetupError, match="cannot be reached") as caught:
         check_migrations(engine)
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OperationalError("", (), Exception("refused")), True),
+        (InterfaceError("", (), Exception("connection already closed")), True),
+        (DatabaseError("", (), psycopg2.DatabaseError("server closed the connection unexpectedly")), True),
+        (DataError("", (), Exception("too long")), False),
+        (ProgrammingError("", (), Exception("no such table")), False),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_database_that_is_away_is_told_from_one_that_refuses(error: DBAPIError, expected: bool) -> None:
+    assert is_away(error) is expected

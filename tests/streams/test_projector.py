@@ -1,5 +1,6 @@
 """The projector on the embedded broker: rows follow the log, outages and bad records included."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,7 +9,7 @@ from random import Random
 from threading import Event, Thread
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 from sqlalchemy import Engine, create_engine
 from structlog.testing import capture_logs
 
@@ -29,6 +30,8 @@ from tests.support.waiting import eventually
 from topics.catalogue import Catalogue
 
 pytestmark = pytest.mark.embedded
+
+LIST_OFFSETS = 2
 
 
 @pytest.fixture
@@ -88,14 +91,19 @@ def projected(engine: Engine, epoch: str, topic: str) -> int:
         return sum(offset for each, offset in positions.read(connection, epoch).items() if each[0] == topic)
 
 
-def lives(seed: int, count: int = 20) -> list[Fact]:
-    """Facts of some events, their instants in whole milliseconds where Kafka keeps no more."""
-    random = Random(seed)
-    facts = [fact for _ in range(count) for fact in life(random)]
-    return [
-        replace(fact, dispatched_at=fact.dispatched_at // 1000 * 1000) if isinstance(fact, Dispatched) else fact
-        for fact in facts
-    ]
+def lives(seed: int, count: int = 20, place: int = 0) -> list[Fact]:
+    """Facts of some events as Kafka gives them back: instants in whole milliseconds where it keeps no more.
+
+    ``place`` is the offset of the first wait; all of them have one key, so they stand one after the other.
+    """
+    random, places = Random(seed), itertools.count(place)
+    facts: list[Fact] = []
+    for fact in (fact for _ in range(count) for fact in life(random)):
+        if isinstance(fact, Dispatched):
+            facts.append(replace(fact, dispatched_at=fact.dispatched_at // 1000 * 1000))
+        else:
+            facts.append(replace(fact, offset=next(places)) if isinstance(fact, Scheduled) else fact)
+    return facts
 
 
 def test_tables_follow_the_log(
@@ -111,7 +119,7 @@ def test_tables_follow_the_log(
                 return stored_rows(connection) == fold(facts)
 
         eventually(as_folded)
-        more = lives(2)
+        more = lives(2, place=sum(isinstance(fact, Scheduled) for fact in facts))
         produce(more)
         facts += more
         eventually(as_folded)
@@ -137,7 +145,7 @@ def test_what_cannot_be_read_is_passed_over_and_counted(
     with projecting(projector) as failures:
         eventually(lambda: projected(engine, "one", catalogue.events) == 5)
     assert failures == []
-    assert (projector.counts.skipped, projector.counts.projected) == (4, 5)
+    assert (projector.counts.skipped, projector.counts.projected) == (4, 1)
     with engine.connect() as connection:
         assert list(stored_rows(connection).events) == [(event.accepted_at, event.event_id)]
 
@@ -159,6 +167,30 @@ def test_without_a_database_it_waits_and_loses_nothing(
 
         eventually(as_folded)
     away.dispose()
+
+
+@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART])
+def test_brokers_that_have_not_heard_of_a_topic_yet_are_asked_again(
+    engine: Engine,
+    embedded_settings: Settings,
+    embedded_broker: EmbeddedBroker,
+    catalogue: Catalogue,
+    produce: Callable[[list[Fact]], None],
+    code: int,
+) -> None:
+    facts = lives(5, count=2)
+    produce(facts)
+    with capture_logs() as logs:
+        embedded_broker.inject_errors(LIST_OFFSETS, [code] * 4)
+        with projecting(Projector(embedded_settings, catalogue, engine, "one")) as failures:
+
+            def as_folded() -> bool:
+                with engine.connect() as connection:
+                    return failures != [] or stored_rows(connection) == fold(facts)
+
+            eventually(as_folded)
+    assert failures == []
+    assert [each for each in logs if each["event"] == "the projector waits for the brokers"]
 
 
 def test_another_log_starts_at_its_beginning_and_is_refused_under_the_same_epoch(

@@ -16,6 +16,7 @@ from streams.database import create_database_engine
 from streams.engine.decide import TRIES_BEFORE
 from streams.recovery import Recovery, forget_finished, recover
 from tests.streams.capture.relay_support import change_row
+from tests.streams.engine.workload import task_ready
 from topics.catalogue import build_catalogue
 
 CATALOGUE = build_catalogue()
@@ -126,16 +127,15 @@ def test_an_accepted_event_gets_its_first_task_with_the_same_identity_and_option
 def test_a_pipeline_goes_on_at_its_next_step_with_its_results(engine: Engine) -> None:
     steps = CATALOGUE.steps("webhook-redis")
     with engine.begin() as connection:
-        done = event("e1", "step_completed", step=1, attempt=2, results='[{"a":1},{"b":2}]')
+        done = event("e1", "step_completed", step=1, attempt=2, results='[{"a":1},{"b":2}]', runs_on="dwd 2.0#0123")
         done |= {"next_topic": steps, "next_step": 2, "next_attempt": 1}
-        running = event("e2", "started", step=1, results='[{"a":1}]')
-        connection.execute(insert(WEBHOOK_EVENTS), [{**done}])
-        connection.execute(insert(WEBHOOK_EVENTS), [running])
+        for row in (done, event("e2", "started", step=1, results='[{"a":1}]')):
+            connection.execute(insert(WEBHOOK_EVENTS), [row])
         recover(connection, CATALOGUE)
         tasks = {wait.event_id: (wait, decode_as(TaskReady, wait.task)) for wait in waits(connection)}
     wait, task = tasks["e1"]
     assert (wait.target_topic, task.step, task.attempt) == (steps, 2, 1)
-    assert task.results == ['{"a":1}', '{"b":2}']
+    assert (task.results, task.plugin_version, task.pipeline_hash) == (['{"a":1}', '{"b":2}'], "dwd 2.0", "0123")
     wait, task = tasks["e2"]
     assert (wait.target_topic, task.step, task.attempt, task.results) == (steps, 1, 1, ['{"a":1}'])
 
@@ -168,7 +168,7 @@ def test_a_row_in_the_schedule_is_kept_and_undispatched(
         connection.execute(
             insert(WEBHOOK_SCHEDULE).values(
                 schedule_id="own", version=1, event_id="e1", run=1, step=0, attempt=2, task=b"t", due_at=LATER,
-                dispatched_at=dispatched, closed_at=closed,
+                dispatched_at=dispatched, closed_at=closed, dispatch_seq=1,
             )
         )  # fmt: skip
         recover(connection, CATALOGUE)
@@ -217,3 +217,75 @@ def test_a_running_installation_forgets_what_it_needs_no_more(engine: Engine) ->
         publish_all(connection)
         assert forget_finished(connection) == 2
         assert outbox(connection) == {"running": True}
+
+
+def test_lanes_keep_their_order_before_all_that_the_new_log_brings(engine: Engine) -> None:
+    rule = {"routing_rule": "default:strict_halt"}
+    soon = NOW + datetime.timedelta(seconds=1)
+    lane = {"lane": "1|Order|7", "kind": "strict_halt", "run": 1, "step": 0, "attempt": 1, "version": 1, "task": b"t"}
+    with engine.begin() as connection:
+        connection.execute(
+            insert(WEBHOOK_EVENTS),
+            [
+                event("a", "started", **rule),
+                event("b", "accepted", **rule),
+                event("d", "accepted", **rule, accepted_at=soon),
+                event("c", "accepted", **rule),
+            ],
+        )
+        for name, place, dispatched in (("a", 700, NOW), ("b", 900, None)):
+            held_by = None if name == "a" else lane["lane"]
+            row = {**lane, "schedule_id": name, "event_id": name, "log_offset": place, "dispatched_at": dispatched}
+            connection.execute(insert(WEBHOOK_SCHEDULE).values(**row, held_by=held_by))
+        recover(connection, CATALOGUE)
+        recover(connection, CATALOGUE)
+        found = connection.execute(select(WEBHOOK_SCHEDULE).order_by(WEBHOOK_SCHEDULE.c.log_offset)).all()
+    assert [each.event_id for each in found] == ["a", "b", "c", "d"]
+    assert {each.event_id: each.held_by for each in found if each.held_by is None} == {"a": None}
+    assert all(each.log_offset < 0 and each.dispatched_at is None for each in found)
+    assert {each.kind for each in found} == {"strict_halt"}
+    assert decode_as(TaskReady, found[3].task).options == {"lane": "1|Order|7"}
+
+
+def test_who_was_too_late_to_cancel_is_not_cancelled_after_all(engine: Engine) -> None:
+    row = {"schedule_id": "own", "version": 2, "event_id": "e1", "run": 1, "step": 0, "attempt": 1, "task": b"t"}
+    with engine.begin() as connection:
+        connection.execute(insert(WEBHOOK_EVENTS), [event("e1", "started")])
+        connection.execute(insert(WEBHOOK_SCHEDULE).values(**row, kind="cancelled", due_at=NOW, dispatched_at=NOW))
+        recover(connection, CATALOGUE)
+        [wait] = waits(connection)
+    assert (wait.kind, wait.dispatched_at) == ("recovered", None)
+
+
+def test_what_was_moved_or_deferred_after_it_came_out_of_the_schedule_is_not_forgotten(engine: Engine) -> None:
+    """R22: its row is closed, and what was to take its place was in the log alone."""
+    target = CATALOGUE.topic("webhook-db")
+    with engine.begin() as connection:
+        moved = event("e1", "moved", attempt=2, dispatch_seq=3, tier="webhook-db")
+        moved |= {"next_topic": target, "next_step": 0, "next_attempt": 2}
+        connection.execute(insert(WEBHOOK_EVENTS), [moved])
+        task = encode(task_ready("e1", attempt=2, dispatch_seq=2, gate="tenant|1", options={"colour": "red"}))
+        connection.execute(
+            insert(WEBHOOK_SCHEDULE).values(
+                schedule_id="e1|1|0|2|2", version=1, event_id="e1", run=1, step=0, attempt=2, dispatch_seq=2,
+                gate="tenant|1", task=task, due_at=NOW, dispatched_at=NOW, closed_at=NOW,
+            )
+        )  # fmt: skip
+        assert recover(connection, CATALOGUE).tasks == 1
+        assert recover(connection, CATALOGUE).tasks == 0
+        [wait] = [each for each in waits(connection) if each.closed_at is None]
+    assert (wait.schedule_id, wait.target_topic, wait.tier) == ("e1|1|0|2|3", target, "webhook-db")
+    found = decode_as(TaskReady, wait.task)
+    assert (found.attempt, found.dispatch_seq, found.gate) == (2, 3, None)
+    assert found.options == {"colour": "red"}
+
+
+def test_a_cancellation_whose_end_was_in_the_log_alone_is_recorded_again(engine: Engine) -> None:
+    row = {"schedule_id": "own", "version": 2, "event_id": "e1", "run": 1, "step": 0, "attempt": 1, "task": b"t"}
+    with engine.begin() as connection:
+        connection.execute(insert(WEBHOOK_EVENTS), [event("e1", "accepted")])
+        ended = {"kind": "cancelled", "due_at": NOW, "closed_at": NOW, "dispatch_seq": 1}
+        connection.execute(insert(WEBHOOK_SCHEDULE).values(**row, **ended))
+        assert recover(connection, CATALOGUE).tasks == 1
+        [wait] = waits(connection)
+    assert (wait.kind, wait.dispatched_at, wait.closed_at) == ("cancelled", None, None)

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from handlers.contract import Context, PluginManifest
-from handlers.results import Completed, Result
+from handlers.results import Completed, Returned, Wait
 
 JOURNAL = "WEBHOOK_TEST_JOURNAL"
 """Environment variable with the path of the journal. One line an entry, several processes append:
@@ -17,17 +17,19 @@ JOURNAL = "WEBHOOK_TEST_JOURNAL"
 
 
 class JournalWebhookHandler:
-    """Sleeps as long as the payload says and succeeds."""
+    """Sleeps as long as the payload says and succeeds, or waits for the call-back ``wait_for`` for ``timeout_s``."""
 
     def __init__(self) -> None:
         path = os.environ.get(JOURNAL, os.devnull)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    async def handle(self, payload: dict[str, Any], context: Context) -> Result:
+    async def handle(self, payload: dict[str, Any], context: Context) -> Returned:
         """Note the start, sleep, note the end."""
         self._note("S", payload, context)
         await asyncio.sleep(payload["sleep_s"])
         self._note("E", payload, context)
+        if "wait_for" in payload:
+            return Wait(payload["wait_for"], payload["timeout_s"])
         return Completed({"sequence": payload["sequence"]})
 
     def _note(self, mark: str, payload: dict[str, Any], context: Context) -> None:

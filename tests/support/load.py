@@ -39,12 +39,15 @@ _READ_AT_ONCE: Final = 5000
 _SHOWN: Final = 3
 
 
-def append_load(engine: Engine, catalogue: Catalogue, tenant_id: str, events: int, keys: int) -> list[str]:
+def append_load(
+    engine: Engine, catalogue: Catalogue, tenant_id: str, events: int, keys: int, *, ordering: str = "default"
+) -> list[str]:
     """Put requests into the outbox, in turn over ``keys`` rows of one model; the ids in order of their sequence."""
+    options = {} if ordering == "default" else {"ordering": ordering}
     event_ids: list[str] = []
     for begin in range(0, events, _ROWS_A_TRANSACTION):
         rows = [
-            _row(catalogue.requests, tenant_id, sequence, sequence % keys)
+            _row(catalogue.requests, tenant_id, sequence, sequence % keys, options)
             for sequence in range(begin, min(begin + _ROWS_A_TRANSACTION, events))
         ]
         with engine.begin() as connection:
@@ -53,7 +56,7 @@ def append_load(engine: Engine, catalogue: Catalogue, tenant_id: str, events: in
     return event_ids
 
 
-def _row(topic: str, tenant_id: str, sequence: int, key: int) -> OutboxRow:
+def _row(topic: str, tenant_id: str, sequence: int, key: int, options: dict[str, str]) -> OutboxRow:
     # Lengths differ, so that starts and ends of different keys mix.
     payload = {"sequence": sequence, "key": key, "sleep_s": (5 + sequence % 8 * 5) / 1000}
     request = WebhookRequested(
@@ -67,6 +70,7 @@ def _row(topic: str, tenant_id: str, sequence: int, key: int) -> OutboxRow:
         priority=URGENT,
         model="Order",
         model_id=str(key),
+        options=options,
     )
     record_key = partition_key(tenant_id, request.model, request.model_id, request.event_id)
     return OutboxRow(topic, record_key, encode(request), "WebhookRequested", None, tenant_id, request.event_id)
@@ -195,7 +199,7 @@ class Log:
         if message.topic() == self._catalogue.events:
             return decode_as(TaskEvent, message.value() or b"")
         if message.topic() == self._catalogue.scheduled:
-            return Scheduled(decode_as(TaskScheduled, message.value() or b""), message.key() or b"")
+            return Scheduled(decode_as(TaskScheduled, message.value() or b""), message.key() or b"", message.offset())
         schedule_id = find_header(message.headers(), "schedule_id")
         return Dispatched(schedule_id.decode(), message.timestamp()[1] * 1000) if schedule_id else None
 

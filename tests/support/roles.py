@@ -6,19 +6,21 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+import streams
 from streams.settings import Settings
 from tests.support import journal
 
 _COMMAND = str(Path(sys.executable).with_name("webhook"))
+_TREE = Path(streams.__file__).parents[1]
 _QUEUES = ("high", "beanstalk", "redis", "db", "low", "failed")
-_COMMAND_S = 60
+_COMMAND_S = 180
 _STOP_S = 60
 _SHOWN_LINES = 30
 _NO_COORDINATOR = frozenset(
@@ -82,7 +84,7 @@ class Installation:
             "WEBHOOK_PARTITIONS": str(settings.partitions),
             "WEBHOOK_SESSION_TIMEOUT_S": "6",
             "WEBHOOK_ENCRYPTION_KEYS": f"test:{base64.b64encode(os.urandom(32)).decode()}",
-            "PYTHONPATH": str(_install_plugin(directory / "plugins")),
+            "PYTHONPATH": python_path(install_journal(directory / "plugins")),
             journal.JOURNAL: str(self.journal),
         }
 
@@ -95,14 +97,17 @@ class Installation:
         assert done.returncode == 0, f"webhook {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}"
         return done.stdout
 
-    def start(self, *arguments: str, extra: Mapping[str, str] | None = None) -> Role:
-        """Start a role: ``start("work", "webhook-high")``; ``extra`` are environment variables."""
+    def start(self, *arguments: str, extra: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> Role:
+        """Start a role: ``start("work", "webhook-high")``; ``extra`` are environment variables.
+
+        ``prefix`` is a command that replaces itself by the one it is given, such as ``ip netns exec NAME``.
+        """
         directory = self._directory / f"role-{len(self.roles)}-{arguments[0]}"
         directory.mkdir()
         environment = {**self._environment, "WEBHOOK_DATA_DIR": str(directory / "data"), **(extra or {})}
         log = directory / "log"
         with log.open("wb") as output:
-            process = subprocess.Popen([_COMMAND, *arguments], env=environment, stdout=output, stderr=output)
+            process = subprocess.Popen([*prefix, _COMMAND, *arguments], env=environment, stdout=output, stderr=output)
         role = Role(f"webhook {' '.join(arguments)}", process, log)
         self.roles.append(role)
         return role
@@ -126,6 +131,11 @@ def installation(settings: Settings, database_url: str, directory: Path) -> Iter
                 role.kill()
 
 
+def python_path(plugins: Path) -> str:
+    """``PYTHONPATH`` of a role: a directory with plugins, and this source tree, whatever else is installed."""
+    return os.pathsep.join((str(plugins), str(_TREE)))
+
+
 def has_members(admin: AdminClient, group: str, topic: str, members: int) -> bool:
     """Whether a group is stable with so many members, each of which has partitions of ``topic``."""
     try:
@@ -140,7 +150,7 @@ def has_members(admin: AdminClient, group: str, topic: str, members: int) -> boo
     return is_stable and len(topics) == members and all(topic in each for each in topics)
 
 
-def _install_plugin(directory: Path) -> Path:
+def install_journal(directory: Path) -> Path:
     """The journal's plugin as a distribution in a directory of its own, to be put on the path."""
     metadata = directory / "webhook_journal_plugin-1.0.0.dist-info"
     metadata.mkdir(parents=True)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.keys import model_key_text, partition_key
+from topics.keys import join_parts, model_key_text, partition_key, split_parts, tenant_of_key
 
 texts = st.text(alphabet="a1%7C|2,", min_size=1, max_size=6) | st.text(min_size=1, max_size=6)
 rows = st.tuples(texts, texts, st.lists(texts, min_size=1, max_size=3).map(tuple))
@@ -47,3 +47,17 @@ def test_without_a_model_or_its_id_the_event_is_the_key() -> None:
     assert partition_key("1", "Order", None, "event") == b"event"
     assert partition_key("1", None, "7", "event") == b"event"
     assert partition_key("1", "", "", "event") == b"event"
+
+
+@given(rows)
+def test_a_key_tells_its_tenant(row: tuple[str, str, tuple[str, ...]]) -> None:
+    assert tenant_of_key(_key(row)) == row[0]
+
+
+def test_an_events_id_tells_no_tenant() -> None:
+    assert tenant_of_key(partition_key("1", None, None, "0199f3c2-6f0c-8c55")) is None
+
+
+@given(st.lists(texts, min_size=1, max_size=4))
+def test_joined_parts_are_split_again(parts: list[str]) -> None:
+    assert split_parts(join_parts(*parts)) == parts

@@ -21,7 +21,7 @@ async def fake() -> AsyncIterator[FakeUpstream]:
 @pytest.fixture
 async def context(fake: FakeUpstream) -> AsyncIterator[MakeContext]:
     """Makes a handler's context against the fake; ``config`` replaces keys of the configuration."""
-    async with GuardedClient(["127.0.0.1"], timeout_s=5) as client:
+    async with GuardedClient(["127.0.0.1"], timeout_s=1) as client:
 
         def make(key: str = "key-1", event_type: str = "order_created", **config: Any) -> Context:
             auth = {"url": fake.url, "client_id": "acme", "secret": "s3cr3t-canary"}

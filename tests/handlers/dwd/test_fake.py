@@ -33,7 +33,15 @@ async def test_what_the_real_api_refuses_is_refused(fake: FakeUpstream, order: o
         assert fake.journal == {}
 
 
-async def test_one_key_is_one_order_and_faults_can_be_switched_on_from_outside(fake: FakeUpstream) -> None:
+async def test_the_same_order_twice_is_two_orders_as_at_the_real_one(fake: FakeUpstream) -> None:
+    async with GuardedClient(["127.0.0.1"]) as client:
+        for _ in range(2):
+            await place(client, fake, {"orderLines": [LINE], "deliveryMethod": 1})
+    assert [placed.key for placed in fake.journal.values()] == ["k", "k"]
+
+
+async def test_keys_can_be_honoured_and_faults_switched_on_from_outside(fake: FakeUpstream) -> None:
+    fake.behaviour.honours_key = True
     order = {"orderLines": [LINE], "deliveryMethod": 1}
     root = fake.url.removesuffix("/api")
     async with GuardedClient(["127.0.0.1"]) as client:

@@ -59,3 +59,15 @@ async def test_a_fault_carries_the_wait_the_upstream_asks_for(manager: DwdPlugin
     with pytest.raises(Retryable) as caught:
         await manager.get_categories()
     assert caught.value.retry_after_s == 9
+
+
+async def test_orders_are_listed_by_our_statuses(fake: FakeUpstream, context: MakeContext) -> None:
+    made = context(status_map={"cancelled": "gone"})
+    manager = DwdPluginManager("1", made.config, made.http)
+    for number in range(3):
+        await OrderWebhookHandler().handle({**ORDER, "id": number}, context(f"key-{number}"))
+    next(iter(fake.journal.values())).status = "cancelled"
+    assert [each["status"] for each in await manager.get_orders()] == ["received", "received", "gone"]
+    assert [each["status"] for each in await manager.get_orders("gone")] == ["gone"]
+    assert len(await manager.get_orders("received")) == 2
+    assert await manager.get_orders("shipped") == []

@@ -4,8 +4,8 @@ import pytest
 
 from handlers.dwd.fake import FakeUpstream
 from handlers.dwd.order import REFERENCE_LIMIT, OrderWebhookHandler, order_reference, upstream_order
-from handlers.results import Completed, Rejected
-from schemas.errors import Permanent, Retryable
+from handlers.results import Completed, NotFound, Rejected
+from schemas.errors import Permanent, Retryable, Unknown
 from tests.handlers.dwd.conftest import MakeContext
 
 ORDER: dict[str, Any] = {
@@ -110,7 +110,8 @@ async def test_an_order_that_can_never_be_placed_is_rejected(
 async def test_an_upstreams_refusal_is_a_rejection_with_its_words(fake: FakeUpstream, context: MakeContext) -> None:
     fake.behaviour.fail_next, fake.behaviour.fail_status = 1, 422
     result = await OrderWebhookHandler().handle(ORDER, context())
-    assert result == Rejected("the upstream answered 422: switched-on fault", code="upstream_refused")
+    reason = "the upstream answered 422: switched-on fault; mend what it names, then trigger anew"
+    assert result == Rejected(reason, code="upstream_refused")
 
 
 async def test_refused_credentials_say_what_to_check(fake: FakeUpstream, context: MakeContext) -> None:
@@ -120,16 +121,47 @@ async def test_refused_credentials_say_what_to_check(fake: FakeUpstream, context
     assert "canary" not in str(caught.value)
 
 
-async def test_a_lost_answer_is_retried_without_a_second_order(fake: FakeUpstream, context: MakeContext) -> None:
-    fake.behaviour.lose_next = 1
-    with pytest.raises(Retryable):
-        await OrderWebhookHandler().handle(ORDER, context())
-    result = await OrderWebhookHandler().handle(ORDER, context())
+@pytest.mark.parametrize("fault", ["lost", "garbage", "late_error", "stall"])
+async def test_an_order_without_an_answer_is_unknown_and_found_by_its_reference(
+    fake: FakeUpstream, context: MakeContext, fault: str
+) -> None:
+    fake.behaviour.faults, fake.behaviour.stall_s = [fault], 60
+    handler = OrderWebhookHandler()
+    with pytest.raises(Unknown, match="TENANT-1-123") as caught:
+        await handler.handle(ORDER, context())
+    assert "before it is sent again" in str(caught.value)
 
-    (placed,) = fake.journal.values()
-    assert isinstance(result, Completed)
-    assert result.result["uuid"] == placed.uuid
-    assert placed.calls == 2
+    (order,) = fake.journal.values()
+    found = await handler.reconcile(ORDER, context())
+    assert isinstance(found, Completed)
+    assert found.result["uuid"] == order.uuid
+    assert await handler.reconcile({**ORDER, "id": 124}, context()) == NotFound()
+
+
+@pytest.mark.parametrize("fault", ["rate_limit", "not_connected"])
+async def test_what_certainly_had_no_effect_is_simply_retried(
+    fake: FakeUpstream, context: MakeContext, fault: str
+) -> None:
+    fake.behaviour.faults = [fault] if fault == "rate_limit" else []
+    closed = {"auth": {"url": "http://127.0.0.1:1/api", "client_id": "acme", "secret": "s"}}
+    made = context(**(closed if fault == "not_connected" else {}))
+    with pytest.raises(Retryable):
+        await OrderWebhookHandler().handle(ORDER, made)
+    assert fake.journal == {}
+    assert isinstance(await OrderWebhookHandler().handle(ORDER, context()), Completed)
+
+
+async def test_an_order_that_is_not_processed_yet_is_not_found_and_later_is(
+    fake: FakeUpstream, context: MakeContext
+) -> None:
+    fake.behaviour.processed_after_s = 3600
+    handler = OrderWebhookHandler()
+    placed = await handler.handle(ORDER, context())
+    assert await handler.reconcile(ORDER, context()) == NotFound()
+    fake.behaviour.processed_after_s = 0
+    assert await handler.reconcile(ORDER, context()) == placed
+    assert handler.settle_s >= 600
+    assert len(fake.journal) == 1
 
 
 @pytest.mark.parametrize(("production", "test_order"), [(True, False), (False, True), ("true", True), (1, True)])

@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, event
 
 from handlers.tenants.tables import METADATA
+from streams.database import create_database_engine
 
 
 @pytest.fixture
@@ -15,3 +16,15 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     METADATA.create_all(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Engine]:
+    """The system's tables on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        yield engine
+        return
+    postgres = create_database_engine(request.getfixturevalue("postgres_database"))
+    METADATA.create_all(postgres)
+    yield postgres
+    postgres.dispose()

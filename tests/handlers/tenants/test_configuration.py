@@ -164,3 +164,44 @@ def test_no_secret_shows_in_repr_mask_or_errors() -> None:
         parse_configuration(small(auth={"url": f"https://u:{canary}@host", "secret": [canary]}))
     assert canary not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_what_coalesces_says_for_how_long_and_nothing_else_about_time() -> None:
+    periods = {"quiet_s": 2, "max_wait_s": 10}
+    document = small(webhook_settings=[entry(coalesce=periods | {"key": "customer.id"})])
+    [found] = parse_configuration(document).webhook_settings
+    assert found.coalesce is not None
+    assert (found.coalesce.key, found.coalesce.quiet_s, found.coalesce.max_wait_s) == (["customer.id"], 2, 10)
+
+    wrong = [
+        entry(coalesce=periods, delay=5),
+        entry(coalesce=periods, ordering="strict"),
+        entry(coalesce=periods, queue_mode="foreground"),
+        entry(coalesce={"quiet_s": 20, "max_wait_s": 10}),
+        entry(coalesce={"quiet_s": 0, "max_wait_s": 10}),
+        entry(coalesce={"quiet_s": 1}),
+    ]
+    assert sorted(problems(small(webhook_settings=wrong))) == [
+        "webhook_settings[0]",
+        "webhook_settings[1]",
+        "webhook_settings[2]",
+        "webhook_settings[3].coalesce",
+        "webhook_settings[4].coalesce.quiet_s",
+        "webhook_settings[5].coalesce.max_wait_s",
+    ]
+
+
+def test_a_singleton_is_a_mode_alone_or_with_its_key() -> None:
+    entries = [entry(id="a", singleton="skip"), entry(id="b", singleton={"mode": "queue", "key": ["id"]})]
+    found = [each.singleton for each in parse_configuration(small(webhook_settings=entries)).webhook_settings]
+    assert [(each.mode, each.key) for each in found if each] == [("skip", []), ("queue", ["id"])]
+    wrong = [
+        entry(singleton="never"),
+        entry(singleton="skip", ordering="strict"),
+        entry(singleton="skip", coalesce={"quiet_s": 1, "max_wait_s": 1}),
+    ]
+    assert sorted(problems(small(webhook_settings=wrong))) == [
+        "webhook_settings[0].singleton.mode",
+        "webhook_settings[1]",
+        "webhook_settings[2]",
+    ]

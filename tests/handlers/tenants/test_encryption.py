@@ -1,5 +1,4 @@
 import base64
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -61,19 +60,18 @@ def test_the_key_id_cannot_be_relabelled() -> None:
         Keyring({"k1": FIRST, "kx": FIRST}).decrypt(value, "1", "configure")
 
 
-def test_a_created_key_is_private_and_survives_a_second_creation(tmp_path: Path) -> None:
-    path = tmp_path / "keys" / "encryption"
-    value = Keyring.create(path).encrypt("text", "1", "c")
+def test_a_value_is_wrapped_anew_without_touching_what_it_encrypts() -> None:
+    old = RING.encrypt("text", "1", "configure")
+    rotated = Keyring({"k2": SECOND, "k1": FIRST})
+    new = rotated.rewrap(old, "1", "configure")
 
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [each.name for each in path.parent.iterdir()] == ["encryption"]
-    assert Keyring.create(path).decrypt(value, "1", "c") == "text"
-    assert Keyring.read(path).decrypt(value, "1", "c") == "text"
-    path.chmod(0o640)
-    with pytest.raises(KeyringError, match="chmod 600"):
-        Keyring.read(path)
-    with pytest.raises(KeyringError, match="cannot be read"):
-        Keyring.read(tmp_path / "absent")
+    assert Keyring({"k2": SECOND}).decrypt(new, "1", "configure") == "text"
+    assert new.rpartition(".")[2] == old.rpartition(".")[2]
+    for other in (("2", "configure"), ("1", "token")):
+        with pytest.raises(DecryptionError, match="copied from another row"):
+            rotated.rewrap(old, *other)
+    with pytest.raises(DecryptionError, match="'k1'; here are: k2"):
+        Keyring({"k2": SECOND}).rewrap(old, "1", "configure")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, create_engine, delete, select, text, update
@@ -69,6 +70,36 @@ class TenantRepositoryContract:
 
         assert tenants.by_hostname("fresh.example") is None
         assert len(tenants.summaries()) == 1
+
+    def test_a_given_uuid_is_kept(self, tenants: TenantRepository) -> None:
+        assert tenants.create("Acme", small(), uuid="6f1c").uuid == "6f1c"
+        assert [each.uuid for each in tenants.summaries()] == ["6f1c"]
+
+    def test_a_plugin_is_switched_off_and_on(self, tenants: TenantRepository) -> None:
+        made = tenants.create("Acme", small())
+        for enabled in (False, True):
+            tenants.switch_plugin(made.id, enabled)
+            found = tenants.get(made.id)
+            assert found is not None
+            assert found.plugin_enabled is enabled
+            assert found.configuration.document == small()
+        with pytest.raises(TenantNotFound, match="no tenant 7"):
+            tenants.switch_plugin("7", enabled=False)
+
+    def test_changes_are_told_apart_though_they_fall_into_one_second(self, tenants: TenantRepository) -> None:
+        begin = datetime.now(UTC)
+        first, other = tenants.create("Acme", small()), tenants.create("Other", small())
+        seen = [tenants.changed_since(begin)]
+        for _ in range(3):
+            tenants.configure(first.id, small())
+            seen.append(tenants.changed_since(begin))
+        tenants.switch_plugin(first.id, enabled=False)
+        seen.append(tenants.changed_since(begin))
+
+        assert all(each is not None and set(each) == {first.id, other.id} for each in seen)
+        assert len({each[first.id] for each in seen if each}) == 5
+        assert len({each[other.id] for each in seen if each}) == 1
+        assert tenants.changed_since(datetime.now(UTC) + timedelta(seconds=5)) == {}
 
     def test_configuring_an_absent_tenant_is_an_error(self, tenants: TenantRepository) -> None:
         with pytest.raises(TenantNotFound, match="no tenant 7"):

@@ -134,9 +134,25 @@ class LogLedger:
             if find_header(each.headers, "source") == wanted
         ]
 
+    def knows(self, source: Source, identity: str) -> bool:
+        """See ``Ledger``; intake never asks."""
+        raise LookupError(f"{source} {identity}")
+
     def outcome(self, identity: str) -> LedgerEntry | None:
         """See ``Ledger``; intake never asks."""
         raise LookupError(identity)
+
+    def read_until(self, topic: str) -> int:
+        """See ``Ledger``: nothing was known before."""
+        return 0
+
+    def has_ended(self, source: Source) -> bool:
+        """See ``Ledger``; nobody asks where nothing was known before."""
+        raise LookupError(str(source))
+
+    def went_on(self, identity: str, dispatch_seq: int) -> bool:
+        """See ``Ledger``; intake never asks."""
+        raise LookupError(f"{identity} {dispatch_seq}")
 
     async def ready(self) -> None:
         """See ``Ledger``."""
@@ -145,9 +161,9 @@ class LogLedger:
         """See ``Ledger``."""
         return decode_as(TaskEvent, self.records[offset].value)
 
-    async def search(self, from_offset: int, identity: str) -> LedgerEntry | None:
+    async def search(self, from_offset: int, identity: str, dispatch_seq: int) -> LedgerEntry | None:
         """See ``Ledger``; intake never asks."""
-        raise LookupError(f"{from_offset} {identity}")
+        raise LookupError(f"{from_offset} {identity} {dispatch_seq}")
 
 
 @dataclass(eq=False)
@@ -159,8 +175,14 @@ class Partition:
     number: int = 3
     generation: int = 1
     closed: bool = False
-    finished: list[int] = field(default_factory=list)
+    is_careful: bool = False
+    finished_offsets: list[int] = field(default_factory=list)
+
+    @property
+    def finished(self) -> int:
+        """See ``AssignedPartition``."""
+        return len(self.finished_offsets)
 
     def finish(self, offset: int) -> None:
         """See ``AssignedPartition``."""
-        self.finished.append(offset)
+        self.finished_offsets.append(offset)

@@ -90,7 +90,7 @@ async def test_a_batch_waits_twice_decisions_before_dispatches() -> None:
         ("accepted", 2, 1),
         ("matched", 3, 2),
     ]
-    assert partition.finished == [0, 1, 2]
+    assert partition.finished_offsets == [0, 1, 2]
 
 
 async def test_nothing_is_finished_before_its_acknowledgement() -> None:
@@ -99,10 +99,10 @@ async def test_nothing_is_finished_before_its_acknowledgement() -> None:
     processor.offer(partition, [record(request(), 0)])
     await eventually_async(lambda: log.records)
 
-    assert partition.finished == []
+    assert partition.finished_offsets == []
     assert log.topics() == [CATALOGUE.events]
     log.open.set()
-    await eventually_async(lambda: partition.finished == [0])
+    await eventually_async(lambda: partition.finished_offsets == [0])
 
 
 async def test_redelivery_writes_no_second_decision_and_the_same_tier() -> None:
@@ -113,7 +113,7 @@ async def test_redelivery_writes_no_second_decision_and_the_same_tier() -> None:
 
     assert again.topics() == [CATALOGUE.topic("webhook-beanstalk")]
     assert again.tasks("webhook-beanstalk") == first.tasks("webhook-beanstalk")
-    assert partition.finished == [0]
+    assert partition.finished_offsets == [0]
 
 
 async def test_a_bad_record_does_not_hold_up_its_partition() -> None:
@@ -136,7 +136,7 @@ async def test_a_bad_record_does_not_hold_up_its_partition() -> None:
         (3, "unroutable"),
     ]
     assert len(log.events()) == 1
-    assert partition.finished == [0, 1, 2, 3, 4]
+    assert partition.finished_offsets == [0, 1, 2, 3, 4]
 
 
 async def test_a_database_that_is_away_is_waited_for_and_is_no_unknown_tenant() -> None:
@@ -145,14 +145,14 @@ async def test_a_database_that_is_away_is_waited_for_and_is_no_unknown_tenant() 
 
     assert tenants.asked == 3
     assert [each.kind for each in log.events()] == ["accepted"]
-    assert partition.finished == [0]
+    assert partition.finished_offsets == [0]
 
 
 async def test_a_known_tenant_costs_no_look_up() -> None:
     log, partition, tenants = Log(), Partition(), Tenants(known=True)
     await run(make(log, tenants), partition, record(request(), 0))
 
-    assert (tenants.asked, partition.finished) == (0, [0])
+    assert (tenants.asked, partition.finished_offsets) == (0, [0])
 
 
 async def test_many_records_go_in_bounded_batches() -> None:
@@ -160,7 +160,7 @@ async def test_many_records_go_in_bounded_batches() -> None:
     await run(make(log), partition, *(record(request(event_id=f"e{n}"), n) for n in range(BATCH + 1)))
 
     assert log.batches == [BATCH, BATCH, 1, 1]
-    assert partition.finished == list(range(BATCH + 1))
+    assert partition.finished_offsets == list(range(BATCH + 1))
 
 
 async def test_partitions_run_side_by_side() -> None:
@@ -198,7 +198,7 @@ async def test_a_closed_partition_dispatches_and_finishes_nothing_more() -> None
     await handing_over
 
     assert log.topics() == [CATALOGUE.events]
-    assert partition.finished == []
+    assert partition.finished_offsets == []
     assert processor.is_idle()
 
 
@@ -213,4 +213,15 @@ async def test_a_crash_is_reported_and_finishes_nothing() -> None:
     processor.offer(partition, [record(request(), 0)])
 
     await eventually_async(lambda: reports)
-    assert partition.finished == []
+    assert partition.finished_offsets == []
+
+
+async def test_a_call_back_that_comes_again_is_not_recorded_again() -> None:
+    call = request(trigger="call_back", options={"key": "order-7"})
+    first = Log()
+    await run(make(first), Partition(), record(call, 0))
+    again, partition = Log(), Partition(LogLedger(first.records))
+    await run(make(again), partition, record(call, 0))
+
+    assert first.topics() == [CATALOGUE.events]
+    assert (again.records, partition.finished_offsets) == ([], [0])

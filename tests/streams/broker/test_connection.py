@@ -1,14 +1,15 @@
 """What the clients are told, and that a real broker agrees."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol, SASLMechanism
 from pydantic import SecretStr
 
-from streams.broker.connection import admin_config, consumer_config, faust_broker, producer_config
+from streams.broker.connection import admin_config, consumer_config, faust_broker, log_ends, producer_config
 from streams.errors import SetupError
 from streams.settings import Settings
 from tests.support.waiting import eventually
@@ -31,6 +32,31 @@ def test_no_broker_says_what_to_start(settings: Settings) -> None:
     for call in (producer_config, admin_config, faust_broker):
         with pytest.raises(SetupError, match="webhook up"):
             call(settings)
+
+
+class Failing:
+    """A consumer whose question for the log's ends ends in an error."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def get_watermark_offsets(self, *_arguments: object, **_options: object) -> tuple[int, int]:
+        raise KafkaException(KafkaError(self.code))
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError._DESTROY_BROKER, KafkaError.OFFSET_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH]
+)
+def test_a_question_that_a_broker_took_with_it_or_its_successor_cannot_answer_yet_is_asked_again(code: int) -> None:
+    """F5: intake and projector ended over the first of them, each time a leader was killed."""
+    consumer: Any = Failing(code)
+    assert log_ends(consumer, "events", 0, 1.0, "test") is None
+
+
+def test_an_error_that_does_not_pass_is_not_waited_out() -> None:
+    consumer: Any = Failing(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
+        log_ends(consumer, "events", 0, 1.0, "test")
 
 
 def test_the_producer_takes_what_the_largest_topic_takes(settings: Settings) -> None:

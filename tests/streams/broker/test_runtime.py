@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from pydantic import SecretStr
 
-from streams.broker.embedded import FETCH_WAIT_MS
+from streams.broker.embedded import FETCH_WAIT_MS, LINGER_MS
 from streams.broker.runtime import (
     DATABASE_FILE,
     RUNTIME_FILE,
@@ -75,6 +75,7 @@ def test_settings_are_filled_from_embedded_services(settings: Settings) -> None:
     write_runtime(settings.data_dir, runtime())
     found = resolve(settings)
     assert (found.bootstrap_servers, found.fetch_wait_ms) == ("127.0.0.1:9", FETCH_WAIT_MS)
+    assert found.linger_ms == LINGER_MS
     assert found.database_url == SecretStr("sqlite:///x.db")
     assert is_embedded(found)
     with pytest.raises(SetupError, match="webhook local start"):

@@ -221,7 +221,7 @@ def test_what_is_due_is_published_to_its_tier_and_marked(
                     target_topic=topic,
                     due_at=now + datetime.timedelta(seconds=seconds),
                     record_key=b"1|Order|7",
-                    task=encode(task(name)),
+                    task=encode(task(name, {"traceparent": "00-abc-def-01"})),
                     closed_at=now if name == "closed" else None,
                 )
             )
@@ -235,10 +235,11 @@ def test_what_is_due_is_published_to_its_tier_and_marked(
         eventually(lambda: count() == 2)
     records = published(embedded_settings, catalogue, topic)
     assert [headers["schedule_id"] for _, headers, _ in records] == ["first", "second"]
+    assert [headers["traceparent"] for _, headers, _ in records] == ["00-abc-def-01"] * 2
     assert [decode_as(TaskReady, value).event_id for _, _, value in records] == ["first", "second"]
 
 
-def task(event_id: str) -> TaskReady:
+def task(event_id: str, options: dict[str, str]) -> TaskReady:
     return TaskReady(
         event_id=event_id,
         run=1,
@@ -252,6 +253,7 @@ def task(event_id: str) -> TaskReady:
         priority=5,
         accepted_at=now_micros(),
         payload="{}",
+        options=options,
         model="Order",
         model_id="7",
     )

@@ -1,9 +1,11 @@
 """The command's entry: help, version, and every error as a message with a code, never as a traceback."""
 
+import subprocess
 import sys
 
 import pytest
 import typer
+from confluent_kafka import KafkaError, KafkaException
 from typer.testing import CliRunner
 
 from streams.cli import main as entry
@@ -52,6 +54,26 @@ def test_every_command_has_help_with_an_example() -> None:
         assert "Example" in shown.output, f"the help of `webhook {path}` shows no example"
 
 
+@pytest.mark.parametrize("name", list(entry.COMMANDS))
+def test_the_overview_says_what_a_command_says_of_itself(name: str) -> None:
+    command = typer.main.get_command(entry.app).commands[name]  # type: ignore[attr-defined]
+
+    assert " ".join(command.load().help.split()).startswith(command.help)
+
+
+@pytest.mark.parametrize("use", ["import streams.cli.main", "import streams.cli.main as m; m.app(['--help'])"])
+def test_the_overview_needs_none_of_the_heavy_packages(use: str) -> None:
+    script = f"""
+import atexit, sys
+heavy = {{"faust", "aiokafka", "confluent_kafka", "sqlalchemy", "pydantic"}}
+atexit.register(lambda: print("loaded:", sorted(heavy & set(sys.modules))))
+{use}
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
 def test_version() -> None:
     shown = CliRunner().invoke(entry.app, ["--version"])
 
@@ -82,6 +104,17 @@ def test_any_other_error_is_one_line_and_code_1(
     assert "RuntimeError: boom" in shown
     assert "Traceback" not in shown
     assert "WEBHOOK_LOG_LEVEL=debug" in shown
+
+
+def test_brokers_that_do_not_answer_are_named(
+    failing: list[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WEBHOOK_LOG_LEVEL", raising=False)
+    failing.append(KafkaException(KafkaError(KafkaError._TIMED_OUT, "Failed to get watermark offsets")))
+    assert run(monkeypatch) == 1
+    shown = capsys.readouterr().err
+    assert "the Kafka brokers, or the leader of a partition, do not answer: Failed to get watermark offsets" in shown
+    assert "unexpected" not in shown
 
 
 def test_debug_shows_where_an_error_comes_from(failing: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,37 +1,40 @@
 """What stops a role before it starts: said with what to do, exit code 2."""
 
 import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from streams.broker.connection import admin_client
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.runtime import Runtime, embedded_database_url, write_runtime
 from streams.cli.composition import check_topics
-from streams.cli.roles import add_roles
+from streams.cli.main import app
 from streams.errors import SetupError
 from streams.settings import Settings
 from topics.catalogue import Catalogue
 
-APP = typer.Typer()
-add_roles(APP)
-
 
 def refusal(*arguments: str) -> SetupError:
-    outcome = CliRunner().invoke(APP, list(arguments))
+    outcome = CliRunner().invoke(app, list(arguments))
     assert isinstance(outcome.exception, SetupError), outcome.output
     return outcome.exception
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    at_terminate = signal.getsignal(signal.SIGTERM)
     monkeypatch.setenv("WEBHOOK_DATA_DIR", str(tmp_path))
     monkeypatch.delenv("WEBHOOK_BOOTSTRAP_SERVERS", raising=False)
     monkeypatch.delenv("WEBHOOK_DATABASE_URL", raising=False)
-    return tmp_path
+    yield tmp_path
+    signal.signal(signal.SIGTERM, at_terminate)
 
 
 @pytest.mark.parametrize("role", ["work all", "intake", "relay", "project", "serve"])
@@ -70,3 +73,22 @@ def test_topics_must_exist_with_their_partitions(
     with pytest.raises(SetupError, match="lacks topics") as missing:
         check_topics(admin, here.model_copy(update={"topic_prefix": "elsewhere"}))
     assert "webhook topics apply" in missing.value.hint
+
+
+def test_a_role_that_is_ended_before_it_has_begun_leaves_in_order(data_dir: Path) -> None:
+    """Brokers that take a connection and say nothing keep it in its preparations."""
+    webhook = Path(sys.executable).with_name("webhook")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with subprocess.Popen(
+            [webhook, "project"],
+            env={**os.environ, "WEBHOOK_BOOTSTRAP_SERVERS": address, "WEBHOOK_DATABASE_URL": "sqlite://"},
+        ) as process:
+            try:
+                connection, _ = silent.accept()
+                process.terminate()
+                assert process.wait(30) == 0
+                connection.close()
+            finally:
+                process.kill()

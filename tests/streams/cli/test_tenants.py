@@ -1,44 +1,28 @@
 """``webhook tenants``, ``webhook tokens`` and ``webhook fakes`` on a SQLite database."""
 
 import json
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from handlers.contract import HttpClient, PluginManifest
+from handlers.registry import PluginRegistry
 from handlers.tenants.tokens import Scope, TokenRepository
-from projections.migrate import upgrade
 from streams.cli.fakes import fakes_app
-from streams.cli.tenants import tenants_app, tokens_app
+from streams.cli.tenants import tenants_app
+from streams.cli.tokens import tokens_app
 from streams.database import create_database_engine
 from streams.errors import SetupError
-from tests.handlers.examples import SEED_TEXT, small
+from tests.handlers.examples import small
 
 app = typer.Typer()
 app.add_typer(tenants_app)
 app.add_typer(tokens_app)
 app.add_typer(fakes_app)
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database to copy."""
-    path = tmp_path_factory.mktemp("migrated") / "system.db"
-    upgrade(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def place(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory with a migrated database, and configuration files to give."""
-    shutil.copy(migrated, tmp_path / "system.db")
-    monkeypatch.setenv("WEBHOOK_DATABASE_URL", f"sqlite:///{tmp_path / 'system.db'}")
-    monkeypatch.setenv("WEBHOOK_DATA_DIR", str(tmp_path))
-    (tmp_path / "seed.json").write_text(SEED_TEXT)
-    (tmp_path / "bad.json").write_text(json.dumps(small(plugin_port=0, auth={"url": "x", "secret": "canary"})))
-    return tmp_path
 
 
 def run(*arguments: str) -> Result:
@@ -54,7 +38,6 @@ def test_a_tenant_is_created_listed_and_shown_without_its_secret(place: Path) ->
 
     assert made.exit_code == 0, made.output
     assert json.loads(made.stdout)["id"] == "1"
-    assert "no handler OrderExportHandler" in made.stderr
     (listed,) = json.loads(run("tenants", "list", "--json").stdout)
     assert (listed["name"], listed["hostnames"], listed["configured"]) == ("Acme", ["shop.acme.example"], True)
     assert "shop.acme.example" in run("tenants", "list").stdout
@@ -92,7 +75,8 @@ def test_a_configuration_is_replaced_and_checked(place: Path) -> None:
 
 
 def test_a_file_is_checked_without_a_tenant(place: Path) -> None:
-    good, bad = (run("tenants", "check", "--config", str(place / name)) for name in ("seed.json", "bad.json"))
+    (place / "good.json").write_text(json.dumps(small(route_handlers={"webhook/order/export": "NoSuchHandler"})))
+    good, bad = (run("tenants", "check", "--config", str(place / name)) for name in ("good.json", "bad.json"))
 
     assert good.exit_code == 0
     assert "warning  route_handlers.webhook/order/export: plugin dwd" in good.stdout
@@ -149,6 +133,74 @@ def test_a_token_is_printed_once_and_works_until_it_is_revoked(place: Path) -> N
     assert isinstance(run("tokens", "revoke", "1").exception, SetupError)
     assert isinstance(run("tokens", "create", "x", "--tenant", "9").exception, SetupError)
     engine.dispose()
+
+
+def test_a_configuration_that_does_not_fit_its_plugin_is_not_stored(place: Path) -> None:
+    (place / "unfit.json").write_text(json.dumps(small(auth={"client_id": 7}, sku_map=["canary"], plugin_port=0)))
+    bad = run("tenants", "create", "Bad", "--config", str(place / "unfit.json"))
+
+    assert isinstance(bad.exception, SetupError)
+    for path in ("plugin_port", "auth.client_id", "auth.secret", "sku_map: must be of type object"):
+        assert path in bad.exception.message
+    assert "canary" not in bad.exception.message
+    create(place)
+    assert isinstance(run("tenants", "configure", "1", "--config", str(place / "unfit.json")).exception, SetupError)
+    assert json.loads(run("tenants", "show", "1").stdout)["configuration"]["plugin_port"] == 5000
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(place: Path) -> None:
+    run("tenants", "create", "Small", "--config", _file(place, small(colour="red")))
+    changed = small(margin=3, plugin_port=5001)
+    changed["auth"]["secret"] = "canary"
+    told = run("tenants", "configure", "1", "--config", _file(place, changed), "--dry-run", "--json")
+
+    assert json.loads(told.stdout) == [
+        {"path": "auth.secret", "change": "changed"},
+        {"path": "colour", "change": "removed"},
+        {"path": "margin", "change": "added"},
+        {"path": "plugin_port", "change": "changed"},
+    ]
+    assert json.loads(run("tenants", "show", "1").stdout)["configuration"]["plugin_port"] == 5000
+    same = run("tenants", "configure", "1", "--config", _file(place, small(colour="red")), "--dry-run")
+    assert "Nothing would change." in same.stdout
+
+
+def test_a_plugin_is_switched_off_and_on(place: Path) -> None:
+    create(place, "--hostname", "a.example")
+    assert "off" in run("tenants", "disable", "a.example").stdout
+    assert json.loads(run("tenants", "show", "1").stdout)["plugin_enabled"] is False
+    run("tenants", "enable", "1")
+    assert json.loads(run("tenants", "list", "--json").stdout)[0]["plugin_enabled"] is True
+    assert isinstance(run("tenants", "disable", "9").exception, SetupError)
+
+
+def test_a_connection_is_tried_and_its_error_holds_no_secret(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Manager:
+        def __init__(self, tenant_id: str, config: Mapping[str, Any], http: HttpClient) -> None:
+            self.config = config
+
+        async def check(self) -> str | None:
+            if self.config["plugin_port"] == 5000:
+                raise RuntimeError(f"refused: {dict(self.config)}")
+            return None
+
+    def plugins() -> PluginRegistry:
+        return PluginRegistry({"dwd": PluginManifest("dwd", "2", {}, manager=Manager)})  # type: ignore[arg-type]
+
+    monkeypatch.setattr("streams.cli.tenants.load_plugins", plugins)
+    create(place)
+    bad = run("tenants", "check", "1", "--connect")
+    assert bad.exit_code == 1
+    assert "the connection does not work: refused" in bad.stdout
+    assert "your-secret-key" not in bad.output
+    good = run("tenants", "check", "--config", _file(place, small(plugin_port=1)), "--connect")
+    assert good.exit_code == 0, good.output
+
+
+def _file(place: Path, document: dict[str, Any]) -> str:
+    path = place / "given.json"
+    path.write_text(json.dumps(document))
+    return str(path)
 
 
 @pytest.mark.parametrize("arguments", [("tenants",), ("tokens",), ("fakes",), ("fakes", "dwd"), ("tenants", "check")])

@@ -88,12 +88,44 @@ class LanesMachine(RuleBasedStateMachine):
         self.parked.remove(item)
         self.lanes.unpark(item.lane)
 
+    def _withdrawable(self) -> list[Numbered]:
+        # A parked item waits for what the log says of it, so nobody withdraws it. A lane whose steps are withdrawn
+        # keeps its early turn, which this model does not know.
+        return [each for each in self.waiting if each not in self.parked and not each.is_step]
+
+    @precondition(lambda self: self._withdrawable())
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        item = data.draw(st.sampled_from(self._withdrawable()))
+        assert self.lanes.is_waiting(item)
+        self.lanes.withdraw(item)
+        assert not self.lanes.is_waiting(item)
+        self.waiting.remove(item)
+        # It is done with in its own time, whatever its lane does meanwhile.
+        self.lanes.release(item)
+
+    @invariant()
+    def full_partitions_are_known(self) -> None:
+        counts = {name: [each for each in self.waiting if each.partition == name] for name in PARTITIONS}
+        full = {name: items for name, items in counts.items() if len(items) >= 5}
+        assert self.lanes.full() == {name: len(items) for name, items in full.items()}
+        found = self.lanes.waiting_of(full)
+        assert found.keys() == full.keys()
+        assert all(sorted(map(id, found[name])) == sorted(map(id, full[name])) for name in full)
+
     @rule(partition=st.sampled_from(PARTITIONS))
     def drop(self, partition: str) -> None:
         gone = [each for each in self.waiting if each.partition == partition]
         assert self.lanes.drop(partition) == len(gone)
         self.waiting = [each for each in self.waiting if each.partition != partition]
         self.parked = [each for each in self.parked if each.partition != partition]
+
+    @invariant()
+    def untouched_lanes_are_those_of_which_nothing_is_taken_and_no_step_waits(self) -> None:
+        steps = {each.key for each in self.waiting if each.is_step}
+        untouched = {lane.key: lane.first for lane in self.lanes.untouched()}
+        expected = {each.key for each in self._startable()} - steps
+        assert untouched == {key: [each for each in self.waiting if each.key == key] for key in expected}
 
     @invariant()
     def counts_agree(self) -> None:

@@ -37,8 +37,11 @@ class FunctionExecutions:
     policy: StepPolicy = field(default_factory=StepPolicy)
     timeout_s: float = 30.0
 
+    def __post_init__(self) -> None:
+        self._execution = Execution("Function", self.work, self.policy, self.timeout_s)
+
     def cached(self, task: TaskReady) -> Execution | None:
-        return Execution("Function", self.work, self.policy, self.timeout_s)
+        return self._execution
 
     async def lookup(self, task: TaskReady) -> Execution:
         raise AssertionError("everything is cached")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,20 @@ from sqlalchemy import Engine, select
 from handlers.contract import Context, PluginManifest
 from handlers.registry import PluginRegistry
 from handlers.results import Completed, Result
-from handlers.service import PluginService
+from handlers.service import Outcome, PluginService
 from handlers.tenants.encryption import Keyring
+from handlers.tenants.inbound_sources import SourceRepository
 from handlers.tenants.repository import SqlTenantRepository
 from handlers.tenants.tokens import Scope, TokenRepository
 from projections.migrate import upgrade
 from schemas.codec import decode_as
 from schemas.events import WebhookRequested
 from streams.capture.outbox import OUTBOX, OutboxSink
+from streams.cli.reader import HistoryReader
 from streams.database import create_database_engine
 from streams.settings import Settings
+from streams.waiting.reader import WaitingReader
+from streams.waiting.sources import LiveSources
 from streams.web.app import Services, create_app
 
 
@@ -37,11 +42,21 @@ class OrderWebhookHandler:
 MANIFEST = PluginManifest(
     id="shop", title="Shop", version="1.0.0", handlers={"OrderWebhookHandler": OrderWebhookHandler}
 )
+KEYRING = Keyring({"k1": bytes(32)})
 DOCUMENT = {"plugin_name": "shop", "plugin_route_prefix": "shop", "webhook_settings": []}
 
 
 class Events:
-    """One recorded event, of tenant 1."""
+    """One recorded event, of tenant 1; and outcomes, by event or (``""``) of all."""
+
+    outcomes: dict[str, Outcome]
+
+    def __init__(self) -> None:
+        self.outcomes = {}
+
+    def outcome(self, event_id: str) -> Outcome | None:
+        """See ``OutcomeReader``."""
+        return self.outcomes.get(event_id, self.outcomes.get(""))
 
     def event(self, event_id: str, tenant_id: str | None) -> Mapping[str, Any] | None:
         """See ``EventReader``."""
@@ -57,6 +72,7 @@ class Door:
     client: TestClient[Any, Any]
     engine: Engine
     tokens: dict[str, str]
+    history: Events
 
     async def post(self, body: object, token: str | None = "operator", **headers: str) -> tuple[int, dict[str, Any]]:
         """POST a body as JSON (bytes go as they are); status and answer."""
@@ -74,17 +90,19 @@ class Door:
             return answer.status, json.loads(await answer.read())
 
     def requests(self) -> list[WebhookRequested]:
-        """What lies in the outbox."""
+        """The requests that lie in the outbox."""
+        asked = select(OUTBOX.c.payload).where(OUTBOX.c.record_type == "WebhookRequested").order_by(OUTBOX.c.id)
         with self.engine.connect() as connection:
-            rows = connection.execute(select(OUTBOX.c.payload).order_by(OUTBOX.c.id)).scalars()
+            rows = connection.execute(asked).scalars()
             return [decode_as(WebhookRequested, row) for row in rows]
 
 
-@pytest.fixture
-async def door(settings: Settings, tmp_path: Path) -> AsyncIterator[Door]:
-    engine = create_database_engine(f"sqlite:///{tmp_path / 'door.db'}")
+@asynccontextmanager
+async def opened_door(settings: Settings, tmp_path: Path, database_url: str | None = None) -> AsyncIterator[Door]:
+    """A served application on a database of its own, with two tenants; on the one named, with its history."""
+    engine = create_database_engine(database_url or f"sqlite:///{tmp_path / 'door.db'}")
     upgrade(engine)
-    tenants = SqlTenantRepository(engine, Keyring({"k1": bytes(32)}))
+    tenants = SqlTenantRepository(engine, KEYRING)
     for name in ("one", "two"):
         tenants.create(name, DOCUMENT, [f"{name}.example"])
     tokens = TokenRepository(engine)
@@ -94,11 +112,22 @@ async def door(settings: Settings, tmp_path: Path) -> AsyncIterator[Door]:
         "bound": tokens.create("shop one", Scope.ADMIN, "1").text,
         "bound2": tokens.create("shop two", Scope.ADMIN, "2").text,
     }
-    plugins = PluginService(tenants, PluginRegistry({"shop": MANIFEST}), OutboxSink(engine, settings.catalogue()))
-    app = create_app(settings, Services(engine, plugins, tokens, Events()))
+    sink = OutboxSink(engine, settings.catalogue())
+    plugins = PluginService(tenants, PluginRegistry({"shop": MANIFEST}), sink)
+    waiting = WaitingReader(engine, LiveSources(settings))
+    stub = Events()
+    history = stub if database_url is None else HistoryReader(engine)
+    sources = SourceRepository(engine, KEYRING)
+    app = create_app(settings, Services(engine, sink, plugins, tokens, sources, history, waiting))
     async with TestClient(TestServer(app)) as client:
-        yield Door(client, engine, texts)
+        yield Door(client, engine, texts, stub)
     engine.dispose()
+
+
+@pytest.fixture
+async def door(settings: Settings, tmp_path: Path) -> AsyncIterator[Door]:
+    async with opened_door(settings, tmp_path) as made:
+        yield made
 
 
 ASKED = {"tenant": 1, "endpoint": "webhook/order", "payload": {"id": 7}}
@@ -134,7 +163,7 @@ async def test_a_bound_token_needs_no_tenant_and_reaches_no_other(door: Door) ->
         ({"endpoint": "webhook/order", "payload": {}}, 422, "missing_field"),
         ({"tenant": 1, "payload": {}}, 422, "missing_field"),
         ({"tenant": 1, "endpoint": "webhook/order"}, 422, "missing_field"),
-        (ASKED | {"endpoint": "webhook/none"}, 422, "unknown_endpoint"),
+        (ASKED | {"endpoint": "webhook/none"}, 404, "unknown_endpoint"),
         (ASKED | {"payload": [1]}, 422, "bad_payload"),
         (ASKED | {"priority": 11}, 422, "bad_option"),
         (ASKED | {"priority": 0}, 422, "bad_option"),
@@ -219,6 +248,7 @@ async def test_health_and_routes(door: Door) -> None:
 
 async def test_no_registry_of_our_own_beside_an_external_one(door: Door, settings: Settings) -> None:
     elsewhere = settings.model_copy(update={"schema_registry_url": "http://registry.example"})
-    app = create_app(elsewhere, Services(door.engine, None, TokenRepository(door.engine), Events()))  # type: ignore[arg-type]
+    services = Services(door.engine, None, None, TokenRepository(door.engine), None, Events(), None)  # type: ignore[arg-type]
+    app = create_app(elsewhere, services)
     async with TestClient(TestServer(app)) as client, client.get("/subjects") as answer:
         assert answer.status == 404

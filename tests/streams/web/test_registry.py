@@ -24,7 +24,7 @@ CATALOGUE = build_catalogue()
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
     app = web.Application()
-    app.add_routes(registry_routes(CATALOGUE))
+    app.add_routes([route.served() for route in registry_routes(CATALOGUE)])
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
 

@@ -1,0 +1,1 @@
+"""Inbound webhooks: whose they are, what their signature proves, and what they say."""

@@ -1,0 +1,1 @@
+"""State that every role obeys (`.control`), and what workers tell of themselves (`.signals`) (R18)."""
