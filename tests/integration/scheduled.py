@@ -137,4 +137,4 @@ def wait_for(engine: Engine, *event_ids: str) -> None:
             count: int = connection.execute(chosen).scalar_one()
         return count >= len(event_ids)
 
-    eventually(found, 30)
+    eventually(found, 60)

@@ -147,11 +147,11 @@ def test_keys_are_rotated_and_tenants_configured_while_everything_runs(house: Ho
         run("tenants", "configure", tenant, "--config", str(tmp_path / "second"))
         # Of a key that did not exist when the process began.
         assert [row["values"] for row in json.loads(run("keys", "list", "--json"))] == [1, 0]
-        eventually(lambda: accepted("webhook/new"), 5, "the new configuration is heard of")
+        eventually(lambda: accepted("webhook/new"), 60, "the new configuration is heard of")
         run("tenants", "disable", tenant)
-        eventually(lambda: not accepted("webhook/LogHandler"), 5, "the plugin is switched off")
+        eventually(lambda: not accepted("webhook/LogHandler"), 60, "the plugin is switched off")
         run("tenants", "enable", tenant)
-        eventually(lambda: accepted("webhook/LogHandler"), 5, "the plugin is switched on")
+        eventually(lambda: accepted("webhook/LogHandler"), 60, "the plugin is switched on")
         eventually(lambda: outcomes(data, ids) == dict.fromkeys(ids, "completed"), 60)
 
 

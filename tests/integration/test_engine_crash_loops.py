@@ -66,7 +66,7 @@ async def test_a_task_that_kills_its_workers_fails_and_the_others_go_on(embedded
         return Completed({})
 
     async with Worker(settings, FunctionExecutions(work)) as worker:
-        await eventually_async(lambda: worker.app.assigned.finished == 31, 40)
+        await eventually_async(lambda: worker.app.assigned.finished == 31, 60)
     assert seen == [f"good-{n}" for n in range(30)]
     failed = next(each for each in reader.events() if each.event_id == "poison" and each.kind != "started")
     assert (failed.kind, failed.error_code, failed.next_topic) == (

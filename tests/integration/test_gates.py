@@ -129,7 +129,7 @@ def test_a_rate_holds_over_a_takeover(embedded_settings: Settings, catalogue: Ca
     options = RelayOptions(limits=limits, proof_timeout_s=0.1)
     for share in (15, 30, count):
         with running(Relay(embedded_settings, catalogue, [engine], engine, options)):
-            eventually(lambda share=share: closed() >= share, 30)  # type: ignore[misc]
+            eventually(lambda share=share: closed() >= share, 60)  # type: ignore[misc]
     with engine.connect() as connection:
         moments = connection.execute(select(WAITS.event_id, WAITS.dispatched_at).order_by(WAITS.dispatched_at)).all()
     assert [each.event_id for each in moments] == names

@@ -138,7 +138,7 @@ async def check_acceptance(settings: Settings, directory: Path) -> None:
     tiers = [catalogue.topic("webhook-high"), catalogue.topic("webhook-beanstalk")]
     readers = [Reader(settings, *topics) for topics in ([catalogue.events], tiers, [catalogue.dead_letters])]
     async with running(system_of(settings, directory)):
-        await eventually_async(lambda: [len(each.read()) for each in readers] == [102, 51, 2], 40)
+        await eventually_async(lambda: [len(each.read()) for each in readers] == [102, 51, 2], 60)
         await eventually_async(lambda: committed(settings) == 54)
     events, tasks, letters = (reader.seen for reader in readers)
 
@@ -175,13 +175,13 @@ async def test_what_was_decided_before_a_crash_is_not_decided_anew(
     put(settings, asked)
     events = Reader(settings, catalogue.events)
     async with running(system):
-        await eventually_async(lambda: len(events.read()) == 1, 40)
+        await eventually_async(lambda: len(events.read()) == 1, 60)
     [accepted] = events.seen
     # As if the worker had died between decision and commit, and rules would now choose another tier.
     rewind(settings, asked)
     tasks = Reader(settings, *(catalogue.topic(tier) for tier in catalogue.tier_topics))
     async with running(system):
-        await eventually_async(lambda: len(tasks.read()) == 2, 40)
+        await eventually_async(lambda: len(tasks.read()) == 2, 60)
         await eventually_async(lambda: committed(settings) == 1)
     events.read()
     assert len(events.seen) == 1

@@ -104,7 +104,7 @@ async def killed_after_placing(settings: Settings, vendor: Vendor) -> None:
         sys.executable, "-c", PLACING_WORKER, settings.model_dump_json(), vendor.journal, stderr=subprocess.DEVNULL
     )
     try:
-        await eventually_async(vendor.orders, 30)
+        await eventually_async(vendor.orders, 60)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()

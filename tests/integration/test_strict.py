@@ -129,7 +129,7 @@ async def test_later_events_of_a_key_wait_while_one_is_retried(house: House) -> 
     house.accept(*names[:10])
     async with Worker(house.settings, house.handler(fails), TIER):
         await asyncio.to_thread(house.start)
-        await eventually_async(lambda: house.ended() >= 4, 30)
+        await eventually_async(lambda: house.ended() >= 4, 60)
         await asyncio.to_thread(house.stop)
         house.accept(*names[10:])
         await asyncio.to_thread(house.start)
@@ -146,7 +146,7 @@ async def test_a_halted_lane_stays_until_somebody_deals_with_it_and_is_visible(h
     async with Worker(house.settings, house.handler(fails), TIER):
         await asyncio.to_thread(house.start)
         house.accept("b-0")
-        await eventually_async(lambda: house.ended() == 3, 30)
+        await eventually_async(lambda: house.ended() == 3, 60)
         with house.engine.connect() as connection:
             found = [(each.event_id, each.lane_position) for each in open_waits(connection)]
         assert sorted(found) == [("a-2", 1), ("a-3", 2)]
@@ -156,7 +156,7 @@ async def test_a_halted_lane_stays_until_somebody_deals_with_it_and_is_visible(h
             row = connection.execute(select(WEBHOOK_EVENTS).where(WEBHOOK_EVENTS.c.event_id == "a-1")).one()
         dismissed.accepted_at = int(row.accepted_at.timestamp() * 1_000_000)
         produce(house.settings, event_record(house.catalogue, dismissed, b"1|Order|a"))
-        await eventually_async(lambda: house.ended() == 5, 30)
+        await eventually_async(lambda: house.ended() == 5, 60)
     assert house.starts["a"] == ["a-0", "a-1", "a-2", "a-3"]
 
 
@@ -169,10 +169,10 @@ async def test_who_is_cancelled_in_a_lane_leaves_the_others_in_their_order(house
     house.accept("a-0", "a-1", "a-2")
     async with Worker(house.settings, house.handler(fails), TIER):
         await asyncio.to_thread(house.start)
-        await eventually_async(lambda: bool(house.starts["a"]), 30)
+        await eventually_async(lambda: bool(house.starts["a"]), 60)
         cancelled = await asyncio.to_thread(Scheduling(house.settings, house.engine).cancel, "a-1", by="me")
         assert cancelled.answer == "done"
         assert house.starts["a"] == ["a-0"]
         blocked.set()
-        await eventually_async(lambda: house.ended() == 3, 30)
+        await eventually_async(lambda: house.ended() == 3, 60)
     assert house.starts["a"] == ["a-0", "a-2"]

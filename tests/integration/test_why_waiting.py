@@ -68,7 +68,7 @@ class House:
         return {each["event_id"]: each["reason"] for each in answer["waiting"]}
 
     def expect(self, event_id: str, reason: str) -> None:
-        eventually(lambda: self.reasons().get(event_id) == reason, 30, f"{event_id} is {reason}")
+        eventually(lambda: self.reasons().get(event_id) == reason, 60, f"{event_id} is {reason}")
 
 
 def test_each_event_says_why_it_waits(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_each_event_says_why_it_waits(tmp_path: Path) -> None:
         lane = {"priority": 9, "model_type": "Order", "model_id": "5", "ordering": "strict"}
         first, second = event("running", **lane), event("strict_lane", **lane)
         paused = event("paused", priority=1)
-        eventually(lambda: house.reasons() == expected, 30, "every event has its reason")
+        eventually(lambda: house.reasons() == expected, 60, "every event has its reason")
         # The view and the others agree where both know; an order is placed behind an intent, so it is seen to run.
         unseen = {"key_busy", "paused"}
         seen = {each: "nth_in_tier" if reason in unseen else reason for each, reason in expected.items()}

@@ -10,7 +10,7 @@ T = TypeVar("T")
 _PAUSE_S = 0.02
 
 
-def eventually(condition: Callable[[], T], timeout_s: float = 20.0, what: str = "") -> T:
+def eventually(condition: Callable[[], T], timeout_s: float = 60.0, what: str = "") -> T:
     """Ask again until the answer is true, and return it. Raises ``AssertionError`` after ``timeout_s``.
 
     An ``AssertionError`` of the condition itself counts as "not yet" and is shown when time is up.
@@ -30,7 +30,7 @@ def eventually(condition: Callable[[], T], timeout_s: float = 20.0, what: str = 
         time.sleep(_PAUSE_S)
 
 
-async def eventually_async(condition: Callable[[], T | Awaitable[T]], timeout_s: float = 20.0, what: str = "") -> T:
+async def eventually_async(condition: Callable[[], T | Awaitable[T]], timeout_s: float = 60.0, what: str = "") -> T:
     """The same without blocking the event loop; the condition may be a coroutine function."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while True:

@@ -27,4 +27,4 @@ async def test_each_intent_waits_until_its_own_record_is_on_the_disk() -> None:
     intents.written({("events", 0): 8, ("events", 1): 1})
     await asyncio.gather(*waiting)
     assert sorted(counted) == [(0, 4), (0, 5), (1, 0)]
-    await asyncio.wait_for(intents.confirm(0, 7), 5)
+    await asyncio.wait_for(intents.confirm(0, 7), 60)

@@ -39,13 +39,13 @@ async def test_offsets_come_back_and_a_full_tier_makes_records_wait(embedded_set
         await eventually_async(lambda: len(asked) >= 2)
         assert not waiting.done()
         read[budget.partition(tier, b"k")] = 2
-        assert await asyncio.wait_for(waiting, 20) == [0, 1, 2]
+        assert await asyncio.wait_for(waiting, 60) == [0, 1, 2]
         read.clear()
         waiting = asyncio.create_task(publisher.publish([Outgoing(catalogue.scheduled, bytes(1000), b"k", [], 3)] * 3))
         await eventually_async(lambda: catalogue.scheduled in asked)
         assert not waiting.done()
         read[3] = 2
-        assert await asyncio.wait_for(waiting, 20) == [0, 1, 2]
+        assert await asyncio.wait_for(waiting, 60) == [0, 1, 2]
     finally:
         await publisher.stop()
     assert crashes == []

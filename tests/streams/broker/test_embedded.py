@@ -55,7 +55,7 @@ def test_a_subscribed_group_commits_and_goes_on(embedded_settings: Settings, cat
         records: list[Message] = []
         try:
             while len(records) < count:
-                records.append(eventually(lambda: consumer.poll(0.1), 30))
+                records.append(eventually(lambda: consumer.poll(0.1), 60))
             consumer.commit(records[-1], asynchronous=False)
         finally:
             consumer.close()

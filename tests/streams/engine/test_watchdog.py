@@ -90,7 +90,7 @@ async def test_a_worker_with_one_stuck_partition_ends(embedded_settings: Setting
     stopping = asyncio.Event()
     running = asyncio.create_task(run_workers([app], stopping))
     try:
-        await eventually_async(lambda: bool(crashes) and processor.finished > 0, 30)
+        await eventually_async(lambda: bool(crashes) and processor.finished > 0, 60)
     finally:
         stopping.set()
         await running
