@@ -12,6 +12,7 @@ from schemas.errors import Undecodable
 from streams.capture.outbox import OUTBOX, SLICES
 from streams.capture.pace import crowding
 from streams.capture.publishing import Record
+from streams.capture.refusals import Refusal
 from streams.errors import SetupError
 from streams.headers import Headers, record_headers
 from topics.catalogue import Catalogue
@@ -26,7 +27,11 @@ _BLOCK_OF_IDS: Final = text(
 
 
 class Unpublishable(ValueError):
-    """A row that no record can be made of."""
+    """A row that no record can be made of; ``cause`` is the kind of fault, as ``Refusal`` has it."""
+
+    def __init__(self, cause: str, reason: str) -> None:
+        super().__init__(reason)
+        self.refusal = Refusal(cause, reason)
 
 
 class Feed(Protocol):
@@ -39,6 +44,10 @@ class Feed(Protocol):
     @property
     def header(self) -> str:
         """Header that carries the row's id."""
+
+    @property
+    def shown_by(self) -> str:
+        """The command that shows rows set aside."""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -77,6 +86,7 @@ class OutboxFeed:
     """Rows of the outbox, in the order of their ids."""
 
     header: Final = "outbox_id"
+    shown_by: Final = "webhook outbox parked list"
 
     def __init__(self, catalogue: Catalogue, keep: bool, slices: Sequence[int] = range(SLICES)) -> None:
         """``keep``: published rows stay, with ``published_at``; else they are deleted."""
@@ -131,12 +141,12 @@ class OutboxFeed:
     def record(self, row: RowMapping) -> Record:
         """See ``Feed``."""
         if row["topic"] not in self.topics:
-            raise Unpublishable(f"topic {row['topic']!r} is none of {', '.join(self.topics)}")
+            raise Unpublishable("unknown_topic", f"topic {row['topic']!r} is none of {', '.join(self.topics)}")
         headers = _headers(row["payload"])
         try:
             own = orjson.loads(row["headers"] or "{}")
         except orjson.JSONDecodeError as error:
-            raise Unpublishable(f"headers are no JSON object: {error}") from error
+            raise Unpublishable("bad_headers", f"headers are no JSON object: {error}") from error
         headers.extend((str(name), str(value).encode()) for name, value in own.items())
         headers.append((self.header, self.row_id(row).encode()))
         return Record(self.row_id(row), row["topic"], row["record_key"], row["payload"], headers)
@@ -165,7 +175,7 @@ def _headers(payload: bytes) -> Headers:
     try:
         return record_headers(decode(payload))
     except Undecodable as error:
-        raise Unpublishable(f"the payload cannot be read: {error}") from error
+        raise Unpublishable("undecodable", f"the payload cannot be read: {error}") from error
 
 
 def chunks(rows: Sequence[str]) -> Iterable[Sequence[Any]]:

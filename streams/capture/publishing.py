@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.capture.budget import Budget
+from streams.capture.refusals import Refusal
 from streams.headers import Headers
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ class Report:
     """
 
     acknowledged: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, Refusal] = field(default_factory=dict)
     full: set[str] = field(default_factory=set)
     failure: str | None = None
 
@@ -147,6 +148,6 @@ class _Batch:
         if error is None:
             self._report.acknowledged.append(record.row)
         elif error.code() in _REFUSED_FOR_GOOD:
-            self._report.refused[record.row] = f"Kafka refuses it: {error.str()}"
+            self._report.refused[record.row] = Refusal(error.name().lower(), f"Kafka refuses it: {error.str()}")
         elif self._report.failure is None:
             self._report.failure = f"{record.topic}: {error.str()}"

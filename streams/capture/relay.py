@@ -28,6 +28,7 @@ from streams.capture.gates import FixedLimits, GateLimits
 from streams.capture.leadership import Leadership, leadership
 from streams.capture.pace import Pace, crowding
 from streams.capture.publishing import Publisher, Record
+from streams.capture.refusals import Alarm, Refusal
 from streams.capture.schedule_feed import ScheduleFeed
 from streams.capture.takeover import LogEnds, Tenure, log_ends, published_rows
 from streams.recovery import forget_finished
@@ -135,6 +136,7 @@ class _Share:
         self._lock: Leadership = leadership(engine, feed.name, feed.lock_keys, options.proof_timeout_s)
         self._publisher = Publisher(producer_config(settings), options.budget)
         self._pace = Pace(settings.relay_batch)
+        self._alarm = Alarm(feed.name, feed.shown_by)
         self._wake = threading.Event()
         # Only the system's database has the views that tell what is finished.
         self._keeps_rows = options.budget is not None and isinstance(feed, ScheduleFeed)
@@ -210,6 +212,7 @@ class _Share:
             tenure.advance(log_ends(self._admin(), self._catalogue, self._feed.topics))
         except KafkaException as error:
             log.warning("the ends of the log are not known now", share=self.name, error=str(error))
+        self._alarm.tell({})
         with self._engine.begin() as connection:
             self._feed.tend(connection)
             if self._keeps_rows:
@@ -246,19 +249,18 @@ class _Share:
             return 0
         began = time.monotonic()
         records: list[Record] = []
-        refused: dict[str, str] = {}
+        refused: dict[str, Refusal] = {}
         for row in rows:
             try:
                 records.append(self._feed.record(row))
             except Unpublishable as error:
-                refused[self._feed.row_id(row)] = str(error)
+                refused[self._feed.row_id(row)] = error.refusal
         report = self._publisher.publish(records, lambda: self._may_finish(going))
         if report.full:
             self._full |= report.full
             self._full_since = time.monotonic()
         refused.update(report.refused)
-        for identity, reason in refused.items():
-            log.error("a row cannot be published and is set aside", share=self.name, row=identity, reason=reason)
+        self._alarm.tell(refused)
         marked = self._mark(report.acknowledged, refused, going)
         if report.failure is not None:
             log.error("the relay could not publish", share=self.name, error=report.failure)
@@ -269,14 +271,14 @@ class _Share:
         self._pace.took(time.monotonic() - began, len(rows), others_wait)
         return len(report.acknowledged) + len(refused)
 
-    def _mark(self, acknowledged: Sequence[str], refused: dict[str, str], going: Callable[[], bool]) -> bool:
+    def _mark(self, acknowledged: Sequence[str], refused: dict[str, Refusal], going: Callable[[], bool]) -> bool:
         """Note what is in Kafka, as often as it takes; ``False`` where it could not before the lock was gone."""
         while True:
             try:
                 with self._engine.begin() as connection:
                     self._feed.mark(connection, acknowledged)
-                    for identity, reason in refused.items():
-                        self._feed.park(connection, identity, reason)
+                    for identity, refusal in refused.items():
+                        self._feed.park(connection, identity, refusal.reason)
             except _DATABASE_AWAY as error:
                 log.warning("published rows are not marked yet", share=self.name, error=str(error))
                 if not self._may_finish(going):

@@ -93,6 +93,7 @@ class ScheduleFeed:
 
     header: Final = "schedule_id"
     name: Final = "schedule"
+    shown_by: Final = "webhook events"
     # Beyond every slice.
     lock_keys: Final = (SLICES,)
 
@@ -138,13 +139,13 @@ class ScheduleFeed:
             self._ended.add(row["schedule_id"])
             return self._end(row)
         if row["target_topic"] not in self.topics:
-            raise Unpublishable(f"topic {row['target_topic']!r} is of no tier")
+            raise Unpublishable("unknown_topic", f"topic {row['target_topic']!r} is of no tier")
         if row["task"] is None or row["record_key"] is None:
-            raise Unpublishable("the row has no task or no key")
+            raise Unpublishable("incomplete", "the row has no task or no key")
         try:
             task = decode_as(TaskReady, row["task"])
         except Undecodable as error:
-            raise Unpublishable(f"the task cannot be read: {error}") from error
+            raise Unpublishable("undecodable", f"the task cannot be read: {error}") from error
         traceparent = task.options.get(TRACE)
         headers = record_headers(task, traceparent=traceparent.encode() if traceparent else None)
         headers.append((self.header, self.row_id(row).encode()))

@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "resume": ("streams.cli.control:resume", "Let paused tiers go on"),
     "restart": ("streams.cli.control:restart", "Let the workers of tiers end in order"),
     "dead-letters": ("streams.cli.dead_letters:dead_letters_app", "Records that nobody could read or route."),
+    "outbox": ("streams.cli.outbox:outbox_app", "Rows of the outboxes"),
     "rates": ("streams.cli.rates:rates_app", "Call rates of tenants' upstreams"),
     "breakers": ("streams.cli.rates:breakers_app", "Circuits to tenants' upstreams"),
     "weights": ("streams.cli.rates:weights_app", "Tenants' shares of the workers"),
