@@ -1,5 +1,6 @@
 """How each Kafka client is told to connect: one place for brokers, security and the limits that must agree."""
 
+import contextlib
 import ssl
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ _WARNINGS: Final = 4
 """Syslog level of librdkafka's own lines on stderr: connections that come and go are none of the user's business."""
 
 _SILENT: Final = 0
+
+_REFRESH_MS: Final = 30_000
+"""How often each client asks what partitions there are; librdkafka asks every five minutes, an outage's length."""
 
 _log = structlog.get_logger(__name__)
 
@@ -59,8 +63,20 @@ def log_ends(consumer: Consumer, topic: str, partition: int, timeout_s: float, w
         if error.args[0].code() not in PASSING_ERRORS:
             raise
         _log.warning(f"the {who} waits for the brokers", topic=topic, partition=partition, error=str(error))
+        if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:
+            _learn_partitions(consumer, topic, timeout_s)
         return None
     return None if found is None else (int(found[0]), int(found[1]))
+
+
+def _learn_partitions(consumer: Consumer, topic: str, timeout_s: float) -> None:
+    """Have the brokers asked anew what partitions there are.
+
+    A broker that has just started knows of none. librdkafka (2.16) believes it and takes this for final: it asks no
+    broker again before its next refresh, minutes later, however often the partition is asked for.
+    """
+    with contextlib.suppress(KafkaException):
+        consumer.list_topics(topic, timeout=timeout_s)
 
 
 def bootstrap_servers(settings: Settings) -> str:
@@ -147,6 +163,7 @@ def _client(settings: Settings) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap.servers": bootstrap_servers(settings),
         "security.protocol": settings.kafka_security_protocol,
+        "topic.metadata.refresh.interval.ms": _REFRESH_MS,
         # The embedded broker ends before its clients, which then complain on standard error.
         "log_level": _SILENT if is_embedded(settings) else _WARNINGS,
     }

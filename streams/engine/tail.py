@@ -31,6 +31,7 @@ _BATCH: Final = 2000
 _POLL_S: Final = 0.03
 _ANSWER_S: Final = 20.0
 _LOOK_S: Final = 5.0
+_LONGEST_PAUSE_S: Final = 1.0
 
 
 class _Ending(Exception):
@@ -218,11 +219,13 @@ class LedgerTail:
 
         Raises ``_Ending``, and ``KafkaException`` for what does not pass by itself.
         """
+        pause_s = _POLL_S
         while not self._ending.is_set():
             found = log_ends(consumer, self._topic, number, _LOOK_S, "ledger")
             if found is not None:
                 return found
-            self._ending.wait(_POLL_S)
+            self._ending.wait(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         raise _Ending
 
     def _read(self, number: int, offset: int) -> TaskEvent:

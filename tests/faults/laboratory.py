@@ -263,8 +263,10 @@ class Laboratory:
         )
 
     def keep_logs(self, directory: Path) -> None:
-        """Copy what each process printed, and the journal."""
+        """Copy what each process printed, Kafka's too, and the journal."""
         directory.mkdir(parents=True, exist_ok=True)
+        for log in self.kafka.logs():
+            shutil.copy(log, directory / f"kafka-{log.parent.name}.log")
         for role in self.roles.roles:
             shutil.copy(role.log, directory / f"{role.log.parent.name}.log")
         if self.journal.exists():

@@ -56,6 +56,10 @@ class Kafka:
         found: int = self.admin.list_topics(topic, timeout=_ANSWER_S).topics[topic].partitions[partition].leader
         return found
 
+    def logs(self) -> list[Path]:
+        """What each node has printed."""
+        return sorted(self.directory.glob("node-*/server.log"))
+
     def is_running(self, number: int) -> bool:
         return kafka_pids(self.directory)[number] is not None
 

@@ -39,9 +39,14 @@ class Failing:
 
     def __init__(self, code: int) -> None:
         self.code = code
+        self.asked_for: list[str] = []
 
     def get_watermark_offsets(self, *_arguments: object, **_options: object) -> tuple[int, int]:
         raise KafkaException(KafkaError(self.code))
+
+    def list_topics(self, topic: str, timeout: float) -> None:
+        self.asked_for.append(topic)
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +56,13 @@ def test_a_question_that_a_broker_took_with_it_or_its_successor_cannot_answer_ye
     """F5: intake and projector ended over the first of them, each time a leader was killed."""
     consumer: Any = Failing(code)
     assert log_ends(consumer, "events", 0, 1.0, "test") is None
+
+
+def test_partitions_that_a_broker_did_not_know_of_yet_are_learnt_from_it() -> None:
+    """F4: librdkafka remembered for minutes that a broker which had just come back knew of no partition."""
+    consumer: Any = Failing(KafkaError._UNKNOWN_PARTITION)
+    assert log_ends(consumer, "events", 0, 1.0, "test") is None
+    assert consumer.asked_for == ["events"]
 
 
 def test_an_error_that_does_not_pass_is_not_waited_out() -> None:
