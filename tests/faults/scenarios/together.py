@@ -50,7 +50,7 @@ SCENARIOS: Final = (
         "F1, F4, F9, F20: kills, a join, a leave, both at once, PostgreSQL and the broker die",
         play,
         full=Size(rate=80, faults=20, step_s=16, settle_s=120),
-        short=Size(rate=40, faults=5, step_s=3, settle_s=90),
+        short=Size(rate=40, faults=5, step_s=3, settle_s=240),
         equipment=Equipment(environment=workers.ORDERING_ROLES, clocks_s=(0, 0.5, -0.5)),
         allowed=frozenset({"repeated"}),
         examine=examine,
