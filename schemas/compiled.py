@@ -158,6 +158,8 @@ SHORT: Final = tuple(bytes([2 * n]) for n in range(64))
 
 def written_long(value: int) -> bytes:
     """A long in zigzag."""
+    if 64 <= value < 8192:  # the lengths of most texts that are no short ones
+        return bytes((value << 1 & 0x7F | 0x80, value >> 6))
     if not -(2**63) <= value < 2**63:
         raise OverflowError
     n = value << 1 ^ value >> 63

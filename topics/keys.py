@@ -8,6 +8,8 @@ from functools import lru_cache
 
 def _part(text: str) -> str:
     """Percent-encode what would be read as a separator, and the percent sign itself."""
+    if text.isalnum():  # as nearly all are
+        return text
     return text.replace("%", "%25").replace("|", "%7C").replace(",", "%2C")
 
 

@@ -38,6 +38,16 @@ def columns(mapper: Mapper[Any]) -> Columns:
     return found
 
 
+def makes_values(mapper: Mapper[Any]) -> bool:
+    """Whether the database itself works out any value of a mapper's rows."""
+    made = (
+        column.server_default is not None or column.server_onupdate is not None
+        for table in mapper.tables
+        for column in table.columns
+    )
+    return any(made)
+
+
 def load_whole(mapper: Mapper[Any], state: Any) -> None:
     """Load what a row's payload needs and nobody has loaded: expired attributes, and those of a derived table."""
     if state.key is None:

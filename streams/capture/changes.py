@@ -9,13 +9,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
-from schemas.events import ModelChanged, now_micros
+from schemas.events import Micros, ModelChanged, now_micros
 from streams.capture.outbox import OutboxRow, append, change_row
 from streams.settings import Settings
 from topics.catalogue import Catalogue
@@ -88,8 +88,7 @@ def is_disabled() -> bool:
     return _disabled.get()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One row's change. ``values`` are the attributes after it, before it for ``deleted``.
 
     ``model_id`` is the text that ``model_key_text`` makes; ``previous`` the old values of what changed.
@@ -106,8 +105,14 @@ class Change:
 
 def collect(session: Session, connection: Connection, change: Change) -> None:
     """Keep a change for the end of the session's flush. Raises ``TypeError`` for a value that has no JSON form."""
-    pending: dict[Connection, list[OutboxRow]] = session.info.setdefault(_PENDING, {})
-    pending.setdefault(connection, []).append(_row(change))
+    row = _row(change)
+    pending: dict[Connection, list[OutboxRow]] | None = session.info.get(_PENDING)
+    if pending is None:
+        pending = session.info[_PENDING] = {}
+    if connection in pending:
+        pending[connection].append(row)
+    else:
+        pending[connection] = [row]
 
 
 def write_rows(session: Session, connection: Connection, rows: Sequence[OutboxRow]) -> None:
@@ -134,28 +139,32 @@ def write_collected(session: Session) -> None:
 
 
 def _row(change: Change) -> OutboxRow:
-    previous = change.previous
+    tenant_id, model, model_id, model_event, values, previous, priority = change
+    now = now_micros()
     event = ModelChanged(
-        change_id=_new_change_id(),
-        tenant_id=change.tenant_id,
-        model=change.model,
-        model_id=change.model_id,
-        model_event=change.model_event,
-        occurred_at=now_micros(),
-        payload=_json(change.model, change.values),
+        change_id=_new_change_id(now),
+        tenant_id=tenant_id,
+        model=model,
+        model_id=model_id,
+        model_event=model_event,
+        occurred_at=now,
+        payload=_json(model, values),
         changed=list(previous),
-        previous=_json(change.model, previous) if previous else None,
-        priority=None if change.priority is None else min(max(int(change.priority), 1), 10),
+        previous=_json(model, previous) if previous else None,
+        priority=None if priority is None else min(max(int(priority), 1), 10),
         source=_configuration.source,
     )
     return change_row(event, capture_catalogue().changes)
 
 
-def _new_change_id() -> str:
-    """A random UUID (version 4) as text, in less than half the time that ``uuid.uuid4`` takes."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+def _new_change_id(now: Micros) -> str:
+    """A UUIDv7 as text: rows written together lie together in the outbox's index of ids.
+
+    It takes a third of the time of ``uuid.UUID``.
+    """
+    time, random = f"{now // 1000:012x}", os.urandom(10).hex()
+    variant = "89ab"[int(random[3], 16) & 3]
+    return f"{time[:8]}-{time[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
 
 
 def _json(model: str, values: Mapping[str, Any]) -> str:

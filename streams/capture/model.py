@@ -10,11 +10,12 @@ A row that several flushes of a transaction write changes several times, and eac
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Final, TypeAlias
 
-from sqlalchemy import Connection, event, inspect
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from handlers.tenants.current import current_tenant_id
-from streams.capture.attributes import changed_values, columns, load_whole, values_before
+from streams.capture.attributes import changed_values, columns, load_whole, makes_values, values_before
 from streams.capture.changes import Change, collect, configure_capture, is_disabled, webhooks_disabled
 from streams.capture.guard import track
 from streams.capture.writing import note_writing
@@ -62,8 +63,8 @@ class WebhookModel:
 
     def get_webhook_payload(self) -> dict[str, Any]:
         """What the handlers get: every column attribute by name, without deferred ones that were not loaded."""
-        state: Any = inspect(self)
-        values = state.dict
+        state: Any = instance_state(self)
+        values = instance_dict(self)
         names = columns(state.mapper).all
         if state.key is None:
             # A new row has NULL where nothing was ever set.
@@ -83,7 +84,7 @@ class WebhookModel:
 
         ``None`` also where the old value is not known, as that of a container that was changed in place.
         """
-        state: Any = inspect(self)
+        state: Any = instance_state(self)
         return dict(state.info.get(_CHANGES, {}))
 
 
@@ -104,14 +105,15 @@ def listen(model: type[WebhookModel], listener: Listener) -> None:
 
 def announce(target: WebhookModel, model_event: str, connection: Connection) -> None:
     """Write the change to the outbox: what a model does unless it overrides ``register_webhook_listeners``."""
-    state: Any = inspect(target)
+    state: Any = instance_state(target)
     if is_disabled() or not target.should_trigger_webhook(model_event):
         return
+    values = instance_dict(target)
     model = type(target).__webhook_name__ or type(target).__name__
     change = Change(
         tenant_id=str(target.get_webhook_tenant()),
         model=model,
-        model_id=model_key_text(*[state.dict[name] for name in columns(state.mapper).key]),
+        model_id=model_key_text(*[values[name] for name in columns(state.mapper).key]),
         model_event=model_event,
         values=target.get_webhook_payload(),
         previous=state.info.get(_CHANGES, {}),
@@ -152,13 +154,15 @@ def _update_event(target: WebhookModel, previous: dict[str, Any]) -> str:
 @event.listens_for(WebhookModel, "instrument_class", propagate=True)
 def _prepare_mapper(mapper: Mapper[Any], model: type[WebhookModel]) -> None:
     track(model, mapper.local_table)
-    # Values that the database makes are read back at once: the payload has to hold them.
-    mapper.eager_defaults = True
     model.register_webhook_listeners()
 
 
 @event.listens_for(WebhookModel, "before_mapper_configured", propagate=True)
-def _keep_old_values(mapper: Mapper[Any], model: type[WebhookModel]) -> None:
+def _keep_values(mapper: Mapper[Any], model: type[WebhookModel]) -> None:
+    if makes_values(mapper):
+        # What the database makes is read back at once: the payload has to hold it. (Asked for in vain, it costs each
+        # row that is written a look at all of its attributes.)
+        mapper.base_mapper.eager_defaults = True
     for attribute in mapper.column_attrs:
         # Else an attribute that is set while it is expired has no old value.
         attribute.active_history = True

@@ -3,9 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import orjson
 import structlog
@@ -32,8 +30,16 @@ from handlers.requests import DEDUPE_KEY
 from handlers.service import Accepted
 from schemas.codec import encode
 from schemas.errors import Retryable
-from schemas.events import ModelChanged, WebhookRequested
-from streams.capture.copying import can_copy, copy_rows
+from schemas.events import Micros, ModelChanged, WebhookRequested, now_micros, to_datetime
+from streams.capture.copying import (
+    can_copy,
+    copy_rows,
+    data_field,
+    fields,
+    instant_field,
+    integer_field,
+    text_field,
+)
 from streams.capture.dedupe import first_alike
 from topics.catalogue import Catalogue
 from topics.keys import partition_key
@@ -96,8 +102,7 @@ class OutboxUnavailable(Retryable):
     code = "outbox_unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """A record to publish: ``payload`` is the framed event, ``record_type`` the name of its schema's record.
 
     ``record_id`` is the id of what it tells (a change's or an event's): a second row with it is refused.
@@ -117,11 +122,22 @@ def slice_of(record_key: bytes) -> int:
     return zlib.crc32(record_key) % SLICES
 
 
+_COPIED: Final = (
+    *("topic", "record_type", "tenant_id", "headers", "created_at"),
+    *("slice", "record_id", "record_key", "payload"),
+)
+_INSERT: Final = insert(OUTBOX)
+
+
 def append(connection: Connection, rows: Sequence[OutboxRow]) -> None:
     """Write rows, in this order, in the caller's transaction. They are published after its commit, or never."""
     if not rows:
         return
-    now = datetime.now(UTC)
+    now = now_micros()
+    if can_copy(connection):
+        copy_rows(connection, OUTBOX.name, _COPIED, _binary(rows, now))
+        return
+    created_at = to_datetime(now)
     values = [
         {
             "record_id": row.record_id,
@@ -129,17 +145,40 @@ def append(connection: Connection, rows: Sequence[OutboxRow]) -> None:
             "record_key": row.record_key,
             "record_type": row.record_type,
             "payload": row.payload,
-            "headers": orjson.dumps(dict(row.headers)).decode() if row.headers else None,
+            "headers": _headers_text(row),
             "tenant_id": row.tenant_id,
             "slice": slice_of(row.record_key),
-            "created_at": now,
+            "created_at": created_at,
         }
         for row in rows
     ]
-    if can_copy(connection):
-        copy_rows(connection, OUTBOX.name, values)
-    else:
-        connection.execute(insert(OUTBOX), values)
+    connection.execute(_INSERT, values)
+
+
+def _binary(rows: Sequence[OutboxRow], now: Micros) -> Iterator[bytes]:
+    """The rows as PostgreSQL reads them: what rows share, mostly all but the last four fields, is encoded once."""
+    shared: dict[tuple[object, ...], bytes] = {}
+    end = instant_field(now)
+    for row in rows:
+        about = (row.topic, row.record_type, row.tenant_id, _headers_text(row))
+        begin = shared.get(about)
+        if begin is None:
+            texts = [text_field(each) for each in about]
+            begin = shared[about] = b"".join((fields(len(_COPIED)), *texts, end))
+        key = row.record_key
+        yield b"".join(
+            (
+                begin,
+                integer_field(slice_of(key)),
+                data_field(row.record_id.encode()),
+                data_field(key),
+                data_field(row.payload),
+            )
+        )
+
+
+def _headers_text(row: OutboxRow) -> str | None:
+    return orjson.dumps(dict(row.headers)).decode() if row.headers else None
 
 
 def request_row(request: WebhookRequested, topic: str) -> OutboxRow:
