@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from streams.broker import local
-from tests.bench import capture, engine, projector
+from tests.bench import capture, engine, projector, relay
 
 # What each ratio has to reach at least; that of the memory is the bound over what a worker takes.
-WANTED = {"engine_noop": 0.5, "engine_200ms": 0.9, "engine_memory": 1.0, "projector": 0.3}
+WANTED = {"engine_noop": 0.5, "engine_200ms": 0.9, "engine_memory": 1.0, "projector": 0.3, "relay": 0.3}
 # The mixin costs a transaction at most a quarter more with one row, and 15 % with ten.
 WANTED |= {"capture_one_row": 1 / 1.25, "capture_ten_rows": 1 / 1.15}
 
@@ -26,6 +26,8 @@ def measure_all() -> dict[str, Any]:
             pairs = dict(engine.measure(runtime.bootstrap_servers))
             print("projector ...", file=sys.stderr)
             pairs |= projector.measure(runtime.bootstrap_servers, runtime.database_url)
+            print("relay ...", file=sys.stderr)
+            pairs |= relay.measure(runtime.bootstrap_servers, runtime.database_url)
             print("capture ...", file=sys.stderr)
             pairs |= capture.measure(runtime.database_url)
         finally:

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import orjson
 import pytest
@@ -118,6 +119,16 @@ def test_rows_say_topic_type_key_and_slice(engine: Engine) -> None:
     assert (row["record_type"], row["record_key"], row["tenant_id"]) == ("ModelChanged", b"1|Order|5", "1")
     assert row["slice"] == slice_of(b"1|Order|5")
     assert row["published_at"] is None
+
+
+def test_a_change_has_a_uuid_that_begins_with_its_time(engine: Engine) -> None:
+    with Session(engine) as session:
+        session.add_all([Order(id=number) for number in range(20)])
+        session.commit()
+    found = [(UUID(each.change_id), each.occurred_at) for each in changes(engine)]
+    assert {(each.version, each.variant) for each, _ in found} == {(7, RFC_4122)}
+    assert [each.int >> 80 for each, _ in found] == [occurred_at // 1000 for _, occurred_at in found]
+    assert len({each for each, _ in found}) == 20
 
 
 def test_a_save_without_change_fires_nothing(engine: Engine) -> None:
