@@ -132,6 +132,7 @@ def measure(rate_per_s: float, seconds: float) -> dict[str, Any]:
 def _start(roles: Installation) -> None:
     """Every role that a change passes, and the projector, once the worker has its partitions."""
     roles.run("migrate")
+    roles.run("topics", "apply")
     document = roles.journal.with_name("tenant.json")
     document.write_text(json.dumps({**CONFIGURATION, "webhook_settings": [_ENTRY]}))
     roles.run("tenants", "create", "bench", "--config", str(document))
