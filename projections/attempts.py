@@ -8,7 +8,7 @@ from typing import Final
 
 from projections.conflicts import Columns, Resolution, outranks
 from schemas.events import Micros, TaskEvent
-from schemas.kinds import KINDS
+from schemas.kinds import Kind
 
 _ON_THE_WAY: Final = frozenset({"intent", "started", "claimed", "released"})
 FINISHED_STEP: Final = ("step_completed", "completed")
@@ -55,11 +55,13 @@ class AttemptRow:
         return self.step > 0 or self.kind == "step_completed"
 
 
-def attempt_row(event: TaskEvent) -> AttemptRow | None:
-    """The row that this record makes; ``None`` for a kind that is about no attempt."""
-    kind = KINDS[event.kind]
-    if not kind.outcome and event.kind not in _ON_THE_WAY:
-        return None
+def is_about_attempt(kind: Kind) -> bool:
+    """Whether records of this kind make a row."""
+    return kind.outcome or kind.name in _ON_THE_WAY
+
+
+def attempt_row(event: TaskEvent, kind: Kind) -> AttemptRow:
+    """The row that this record alone makes."""
     timed = event.started_at is not None and event.finished_at is not None
     return AttemptRow(
         event.accepted_at,

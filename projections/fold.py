@@ -6,15 +6,15 @@ The writer folds each batch with it before the database sees a row, and the test
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from projections.attempts import FINISHED_STEP, AttemptRow, attempt_row, merge_attempts
+from projections.attempts import FINISHED_STEP, AttemptRow, attempt_row, is_about_attempt, merge_attempts
 from projections.call_backs import CallBackRow, call_back_row, give_call_backs, merge_call_backs
 from projections.changes import ChangeRow, change_row, merge_changes
-from projections.history import EventRow, event_row, merge_events, step_results
+from projections.history import EventRow, event_row, merge_into, step_results
 from projections.lanes import hold_lanes
 from projections.records import Fact, check_fact
 from projections.schedule import Progress, ScheduleRow, closed_at, merge_schedule, schedule_row
 from schemas.events import Micros, TaskEvent
-from schemas.kinds import OUTCOME_KINDS
+from schemas.kinds import KINDS, OUTCOME_KINDS
 
 
 @dataclass(slots=True)
@@ -35,16 +35,19 @@ class Rows:
             known_wait = self.schedule.get(wait.key)
             self.schedule[wait.key] = wait if known_wait is None else merge_schedule(known_wait, wait)
             return
-        event = event_row(fact)
-        if event is None:
+        kind = KINDS[fact.kind]
+        if kind.status is None:
             self._add_cause(fact)
             return
-        key = event.key
+        key = fact.accepted_at, fact.event_id
         known = self.events.get(key)
-        self.events[key] = event if known is None else merge_events(known, event)
-        attempt = attempt_row(fact)
-        if attempt is not None:
-            task = attempt.key
+        if known is None:
+            self.events[key] = event_row(fact, kind, kind.status)
+        else:
+            merge_into(known, fact, kind, kind.status)
+        if is_about_attempt(kind):
+            attempt = attempt_row(fact, kind)
+            task = fact.accepted_at, fact.event_id, fact.run, fact.step, fact.attempt
             known_attempt = self.attempts.get(task)
             self.attempts[task] = attempt if known_attempt is None else merge_attempts(known_attempt, attempt)
 

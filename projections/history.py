@@ -16,7 +16,7 @@ from sqlalchemy import case, func
 from projections.conflicts import Columns, Resolution, choose, earliest, earliest_value, outranks
 from schemas.compiled import define
 from schemas.events import Micros, TaskEvent
-from schemas.kinds import KINDS
+from schemas.kinds import KINDS, Kind, Status
 
 RANK: Final = ("run", "dispatch_seq", "step", "attempt", "kind_rank")
 _FACTS: Final = (
@@ -129,13 +129,9 @@ def split_runs_on(text: str | None) -> tuple[str | None, str | None]:
     return version or None, pipeline or None
 
 
-def event_row(event: TaskEvent) -> EventRow | None:
-    """The row that this record alone would make; ``None`` for a kind that is about no event's state."""
-    kind = KINDS[event.kind]
-    if kind.status is None:
-        return None
-    # Later records may name another requester or trigger (who dismissed it, how it was retried): not the event's own.
-    first = event.kind == "accepted" and event.run == 1
+def event_row(event: TaskEvent, kind: Kind, status: Status) -> EventRow:
+    """The row that this record alone makes."""
+    first = _is_first(event)
     return EventRow(
         event.accepted_at,
         event.event_id,
@@ -148,7 +144,7 @@ def event_row(event: TaskEvent) -> EventRow | None:
         event.trigger or None if first else None,
         event.priority if first else None,
         event.delay_s if first else None,
-        kind.status,
+        status,
         event.kind,
         kind.rank,
         event.run,
@@ -177,23 +173,66 @@ def event_row(event: TaskEvent) -> EventRow | None:
     )
 
 
-def _rank(row: EventRow) -> tuple[int, int, int, int, int, int]:
-    return row.run, row.dispatch_seq, row.step, row.attempt, row.kind_rank, -row.updated_at
+def _is_first(event: TaskEvent) -> bool:
+    # Later records may name another requester or trigger (who dismissed it, how it was retried): not the event's own.
+    return event.run == 1 and event.kind == "accepted"
 
 
 # Written out for each fact: a loop by name takes four times as long.
-_fill_in: Final = define(
-    "winner, loser", [f"if winner.{name} is None:\n    winner.{name} = loser.{name}\n" for name in _FACTS], {}
+_FILL_IN: Final = define(
+    "row, other", [f"if row.{name} is None:\n    row.{name} = other.{name}\n" for name in _FACTS], {}
+)
+_OVERRIDE: Final = define(
+    "row, other", [f"if other.{name} is not None:\n    row.{name} = other.{name}\n" for name in _FACTS], {}
 )
 
 
-def merge_events(one: EventRow, other: EventRow) -> EventRow:
-    """Both rows of one event in one. Changes and gives the one of higher rank."""
-    winner, loser = (other, one) if _rank(other) > _rank(one) else (one, other)
-    _fill_in(winner, loser)
-    if winner.run == loser.run:
-        winner.started_at = earliest_value(winner.started_at, loser.started_at)
-    return winner
+def merge_into(row: EventRow, event: TaskEvent, kind: Kind, status: Status) -> None:
+    """Add to its event's row what this record says: half the work of a second row and a merge of the two."""
+    same_run = row.run == event.run
+    known = row.run, row.dispatch_seq, row.step, row.attempt, row.kind_rank, -row.updated_at
+    is_later = (event.run, event.dispatch_seq, event.step, event.attempt, kind.rank, -event.recorded_at) > known
+    if _is_first(event) or not is_later:
+        (_OVERRIDE if is_later else _FILL_IN)(row, event_row(event, kind, status))
+    else:
+        row.endpoint = event.endpoint or row.endpoint
+        row.event_type = event.event_type or row.event_type
+        if event.model is not None:
+            row.model = event.model
+        if event.model_id is not None:
+            row.model_id = event.model_id
+        if event.settings_entry is not None:
+            row.settings_entry = event.settings_entry
+    if same_run:
+        row.started_at = earliest_value(row.started_at, event.started_at)
+    elif is_later:
+        row.started_at = event.started_at
+    if is_later:
+        _move_on(row, event, kind, status)
+
+
+def _move_on(row: EventRow, event: TaskEvent, kind: Kind, status: Status) -> None:
+    """Give the row the state of a record of higher rank."""
+    row.tenant_id = event.tenant_id
+    row.tier = event.tier or None
+    row.status = status
+    row.kind = event.kind
+    row.kind_rank = kind.rank
+    row.run = event.run
+    row.step = event.step
+    row.attempt = event.attempt
+    row.dispatch_seq = event.dispatch_seq
+    row.handler = event.handler
+    row.runs_on = runs_on_text(event.plugin_version, event.pipeline_hash)
+    row.result = event.result
+    row.error = event.error
+    row.error_code = event.error_code
+    row.next_topic = event.next_topic
+    row.next_step = event.next_step
+    row.next_attempt = event.next_attempt
+    row.next_due_at = event.next_due_at
+    row.finished_at = (event.finished_at or event.recorded_at) if kind.final else None
+    row.updated_at = event.recorded_at
 
 
 def resolve_events(old: Columns, new: Columns) -> Resolution:

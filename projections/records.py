@@ -57,10 +57,8 @@ def check_fact(fact: Fact) -> None:
         if (
             len(identifiers) > MAX_ID_LENGTH
             or "\x00" in identifiers
-            or not 0 <= fact.accepted_at <= _LAST_INSTANT
-            or not 0 <= fact.recorded_at <= _LAST_INSTANT
-            or not 0 <= (fact.started_at or 0) <= _LAST_INSTANT
-            or not 0 <= (fact.finished_at or 0) <= _LAST_INSTANT
+            # One look at the bits of all: none is negative, none beyond the year 6537.
+            or (fact.accepted_at | fact.recorded_at | (fact.started_at or 0) | (fact.finished_at or 0)) >> 57
             or fact.next_due_at is not None
         ):
             _check(

@@ -26,16 +26,92 @@ class NotPlain(Exception):
     """A type that is left to the general codec."""
 
 
-# Eight bytes is what an instant of this century takes: its groups of seven bits are put together in three steps.
-_EIGHT_BYTES: Final = """
-n = from_bytes(data[at : at + 8], "little")
-if n & 0x8080808080808080 == 0x0080808080808080:
-    at += 8
-    n = n & 0x007F007F007F007F | (n & 0x7F007F007F007F00) >> 1
-    n = n & 0x00003FFF00003FFF | (n & 0x3FFF00003FFF0000) >> 2
-    n = n & 0x000000000FFFFFFF | (n & 0x0FFFFFFF00000000) >> 4
+_INSTANTS: Final = "_at"
+"""How the names of fields end that hold an instant."""
+
+_NAMES: Final = frozenset(
+    {
+        *("kind", "tenant_id", "tier", "endpoint", "event_type", "trigger", "model", "settings_entry", "routing_rule"),
+        *("failover_from", "requested_by", "handler", "worker", "error_code", "source_topic", "next_topic"),
+        *("target_topic", "plugin_version", "pipeline_hash"),
+    }
+)
+"""Texts of which few different ones fill many records: each is made once. This costs nothing where it is wrong."""
+
+_ABSENT_TOGETHER: Final = (
+    ("failover_from", "payload", "caused_by", "requested_by"),
+    ("handler", "worker", "started_at", "finished_at", "result"),
+    ("next_topic", "next_step", "next_attempt", "next_due_at", "remaining_s"),
+)
+"""Optional neighbours that most records have all or none of."""
+
+_MOST_TEXTS: Final = 8192
+_LONGEST_TEXT: Final = 64  # bytes
+_MOST_INSTANTS: Final = 16_384
+
+
+class _Texts(dict[bytes, str]):
+    """Texts by their bytes, decoded when they are asked for."""
+
+    def __missing__(self, encoded: bytes) -> str:
+        text = encoded.decode()
+        if len(encoded) <= _LONGEST_TEXT:
+            if len(self) >= _MOST_TEXTS:
+                self.clear()
+            self[encoded] = text
+        return text
+
+
+# An instant of this century takes eight bytes: two that differ from record to record, and six that are the same for
+# 8 ms and are put together once.
+_LOW_INSTANT: Final = {bytes([n << 1 & 0x7F | 0x80, n >> 6 | 0x80]): n for n in range(1 << 13)}
+_high_instants: dict[bytes, int] = {}
+
+
+def _instant(data: bytes, at: int) -> tuple[int, int]:
+    """The long that begins there, whatever its size, and where it ends."""
+    n, end = _number(data, at + 1, data[at])
+    if end - at == 8 and not n & 1:
+        if len(_high_instants) >= _MOST_INSTANTS:
+            _high_instants.clear()
+        _high_instants[data[at + 2 : end]] = n >> 14 << 13
+    return n >> 1 ^ -(n & 1), end
+
+
+_INSTANT: Final = """
+low = lows.get(data[at : at + 2])
+high = highs.get(data[at + 2 : at + 8])
+if low is None or high is None:
+    {to}, at = instant(data, at)
 else:
-    n, at = number(data, at + 1, data[at])
+    {to} = high + low
+    at += 8
+"""
+_INT: Final = """
+n = data[at]
+at += 1
+if n < 128:
+    {to} = signed[n]
+else:
+    n, at = number(data, at, n)
+    if n > 0xFFFFFFFF:
+        raise ValueError
+    {to} = n >> 1 ^ -(n & 1)
+"""
+_LONG: Final = """
+n = data[at]
+at += 1
+if n > 127:
+    second = data[at]
+    if second < 128:
+        n += (second << 7) - 0x80
+        at += 1
+    elif (third := data[at + 1]) < 128:
+        n += (second << 7) + (third << 14) - 0x4080
+        at += 2
+    else:
+        n, at = number(data, at, n)
+{to} = n >> 1 ^ -(n & 1)
 """
 _NUMBER: Final = """
 n = data[at]
@@ -52,9 +128,11 @@ end = at + (n >> 1)
 """
 _READ: Final = {
     "string": _LENGTH + "{to} = data[at:end].decode()\nat = end\n",
+    "name": _LENGTH + "{to} = texts[data[at:end]]\nat = end\n",
     "bytes": _LENGTH + "{to} = data[at:end]\nat = end\n",
-    "int": _NUMBER + "    if n > 0xFFFFFFFF:\n        raise ValueError\n{to} = n >> 1 ^ -(n & 1)\n",
-    "long": _EIGHT_BYTES + "{to} = n >> 1 ^ -(n & 1)\n",
+    "int": _INT,
+    "long": _LONG,
+    "instant": _INSTANT,
     "double": "{to} = double(data, at)[0]\nat += 8\n",
 }
 _OPTIONAL: Final = """
@@ -66,6 +144,13 @@ elif n:
     raise ValueError
 else:
     {to} = None
+"""
+_ABSENT: Final = """
+if data[at : at + {count}] == {zeros!r}:
+    at += {count}
+    {all_of_them} = None
+else:
+{read}
 """
 _BLOCKS: Final = f"""
 {{to}} = items = {{empty}}
@@ -79,12 +164,14 @@ while n:
 """
 
 
-def _reading(kind: Any, to: str) -> str:
-    """Lines that read a value at ``at`` into ``to`` and move ``at`` behind it."""
+def _reading(kind: Any, to: str, name: str = "") -> str:
+    """Lines that read a value at ``at`` into ``to`` and move ``at`` behind it; ``name`` is that of its field."""
     if isinstance(kind, str) and kind in _READ:
-        return _READ[kind].format(to=to)
+        if kind == "long" and name.endswith(_INSTANTS):
+            return _READ["instant"].format(to=to)
+        return _READ["name" if kind == "string" and name in _NAMES else kind].format(to=to)
     if isinstance(kind, list) and len(kind) == 2 and kind[0] == "null":
-        return _OPTIONAL.format(read=indent(_reading(kind[1], to), "    "), to=to)
+        return _OPTIONAL.format(read=indent(_reading(kind[1], to, name), "    "), to=to)
     if isinstance(kind, dict) and kind.get("items") == "string":
         read = _reading("string", "item") + "items.append(item)\n"
         return _BLOCKS.format(to=to, empty="[]", read=indent(read, " " * 8))
@@ -92,6 +179,23 @@ def _reading(kind: Any, to: str) -> str:
         read = _reading("string", "name") + _reading("string", "items[name]")
         return _BLOCKS.format(to=to, empty="{}", read=indent(read, " " * 8))
     raise NotPlain
+
+
+def _with_absent(read: Mapping[str, str], targets: Mapping[str, str]) -> list[str]:
+    """The lines of all fields, in order, with a short cut past those that are absent together."""
+    names, lines = list(read), list(read.values())
+    for group in _ABSENT_TOGETHER:
+        first = names.index(group[0]) if group[0] in names else 0
+        if tuple(names[first : first + len(group)]) != group:
+            continue
+        lines[first] = _ABSENT.format(
+            count=len(group),
+            zeros=bytes(len(group)),
+            all_of_them=" = ".join(targets[each] for each in group),
+            read=indent("".join(lines[first : first + len(group)]), "    "),
+        )
+        lines[first + 1 : first + len(group)] = [""] * (len(group) - 1)
+    return lines
 
 
 def _number(data: bytes, at: int, byte: int) -> tuple[int, int]:
@@ -122,16 +226,20 @@ def compile_decoder(cls: type[Any], writer: Schema, reader: Schema, marked: Coll
     """
     wanted = {each["name"]: each for each in reader["fields"]}
     lines = ["event = new(cls)\nat = 5\n"]
+    read: dict[str, str] = {}
+    targets: dict[str, str] = {}
     try:
         for each in writer["fields"]:
             known = wanted.pop(each["name"], None)
             if known is not None and known["type"] != each["type"]:
                 return None
-            lines.append(_reading(each["type"], f"event.{each['name']}" if known else "dropped"))
+            targets[each["name"]] = f"event.{each['name']}" if known else "dropped"
+            read[each["name"]] = _reading(each["type"], targets[each["name"]], each["name"])
             if each["name"] in marked:
-                lines.append(f"end_{each['name']} = at\n")
+                read[each["name"]] += f"end_{each['name']} = at\n"
     except NotPlain:
         return None
+    lines += read.values() if marked else _with_absent(read, targets)
     for name, each in wanted.items():
         if each["type"] == "bytes":  # its default is text that stands for bytes
             return None
@@ -145,7 +253,11 @@ def compile_decoder(cls: type[Any], writer: Schema, reader: Schema, marked: Coll
         {
             "cls": cls,
             "new": object.__new__,
-            "from_bytes": int.from_bytes,
+            "lows": _LOW_INSTANT,
+            "highs": _high_instants,
+            "instant": _instant,
+            "signed": tuple(n >> 1 ^ -(n & 1) for n in range(128)),
+            "texts": _Texts(),
             "number": _number,
             "length": _length,
             "double": struct.Struct("<d").unpack_from,

@@ -47,6 +47,8 @@ class _Life:
             model_id="12",
             settings_entry="entry-1",
         )
+        if self.random.random() < 0.2:  # not every record repeats what its event is about
+            event = replace(event, endpoint="", event_type="", model=None, model_id=None, settings_entry=None)
         self.facts.append(replace(event, **values))
 
     def accept(self) -> None:

@@ -1,7 +1,8 @@
 """What compiled decoders and encoders give is what fastavro gives; where they cannot, they give up."""
 
 import io
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from fastavro import schemaless_reader, schemaless_writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.compiled import GIVEN_UP, compile_decoder, compile_encoder
-from schemas.events import Event, Signal
+from schemas.compiled import GIVEN_UP, Decoder, Encoder, compile_decoder, compile_encoder
+from schemas.events import Event, Signal, TaskEvent
 from schemas.store import latest_version, load_ids, load_schema, record_name
 from tests.schemas.samples import SAMPLES
 from tests.schemas.strategies import CLASSES, any_event, of_class
@@ -43,6 +44,15 @@ def _class(versioned: str) -> Any:
 def _latest(versioned: str) -> Any:
     name = record_name(versioned)
     return load_schema(f"{name}.v{latest_version(name)}")
+
+
+@cache
+def _compiled(versioned: str) -> tuple[Decoder, Encoder]:
+    writer = load_schema(versioned)
+    decode, encode = compile_decoder(_class(versioned), writer, _latest(versioned)), compile_encoder(writer)
+    assert decode is not None
+    assert encode is not None
+    return decode, encode
 
 
 def _values(event: Any) -> Any:
@@ -80,12 +90,10 @@ def _read(writer: Any, latest: Any, cls: Any, body: bytes) -> Any:
 
 @pytest.mark.parametrize("versioned", [each for each in _VERSIONS if not each.startswith("dead_letter")])
 @given(st.data())
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_every_version_as_fastavro_does(versioned: str, data: st.DataObject) -> None:
     writer, latest, cls = load_schema(versioned), _latest(versioned), _class(versioned)
-    decode, encode = compile_decoder(cls, writer, latest), compile_encoder(writer)
-    assert decode is not None
-    assert encode is not None
+    decode, encode = _compiled(versioned)
     event = data.draw(of_class(cls), "event")
     values = _values(event)
     body = _written(writer, {each["name"]: values[each["name"]] for each in writer["fields"]})
@@ -127,7 +135,7 @@ _ODD_VALUES = st.one_of(
 
 
 @given(any_event, st.data())
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_a_value_of_another_type_is_written_as_fastavro_does_or_not_at_all(event: Event, data: st.DataObject) -> None:
     schema = next(load_schema(each) for each in reversed(_VERSIONS) if _class(each) is type(event))
     encode = compile_encoder(schema)
@@ -138,7 +146,7 @@ def test_a_value_of_another_type_is_written_as_fastavro_does_or_not_at_all(event
 
 
 @given(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 63).map(lambda bits: 1 << bits >> 1))
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 def test_longs_of_every_size(number: int) -> None:
     schema = load_schema("signal.v1")
     decode, encode = compile_decoder(Signal, schema, schema), compile_encoder(schema)
@@ -183,3 +191,26 @@ def test_fields_of_other_versions_are_dropped_and_filled_in() -> None:
 def test_what_is_not_plain_is_left_to_the_general_codec(writer: Any, reader: Any) -> None:
     schema = load_schema("signal.v1")
     assert compile_decoder(Signal, _with(schema, **writer), _with(schema, **reader)) is None
+
+
+def test_fields_that_are_absent_together_or_nearly() -> None:
+    schema = load_schema("task_event.v2")
+    decode, encode = _compiled("task_event.v2")
+    sample = SAMPLES["task_event"]
+    assert isinstance(sample, TaskEvent)
+    optional = [each["name"] for each in schema["fields"] if isinstance(each["type"], list)]
+    nothing: dict[str, Any] = dict.fromkeys(optional)
+    for name in optional:
+        value: dict[str, Any] = {name: getattr(sample, name)}
+        absent: dict[str, Any] = {name: None}
+        for event in (replace(sample, **nothing | value), replace(sample, **absent)):
+            assert decode(_FRAME + encode(event)) == event
+
+
+def test_texts_and_instants_that_were_forgotten_are_read_again() -> None:
+    decode, encode = _compiled("signal.v1")
+    start = 1_800_000_000_000_000
+    # Above what is remembered of each, and the first ones again.
+    for number in (*range(20_000), 0, 1):
+        signal = Signal(kind=f"kind {number}", sender="s", value="v", sent_at=start + number * 8192)
+        assert decode(_FRAME + encode(signal)) == signal
