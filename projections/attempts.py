@@ -62,34 +62,34 @@ def is_about_attempt(kind: Kind) -> bool:
 
 def attempt_row(event: TaskEvent, kind: Kind) -> AttemptRow:
     """The row that this record alone makes."""
+    row = object.__new__(AttemptRow)  # calling the class takes twice as long
+    row.accepted_at = event.accepted_at
+    row.event_id = event.event_id
+    row.run = event.run
+    row.step = event.step
+    row.attempt = event.attempt
+    row.tenant_id = event.tenant_id
+    row.tier = event.tier or None
+    row.kind = event.kind
+    row.kind_rank = kind.rank
+    row.handler = event.handler
+    row.worker = event.worker
+    row.started_at = event.started_at
+    row.finished_at = event.finished_at
     timed = event.started_at is not None and event.finished_at is not None
-    return AttemptRow(
-        event.accepted_at,
-        event.event_id,
-        event.run,
-        event.step,
-        event.attempt,
-        event.tenant_id,
-        event.tier or None,
-        event.kind,
-        kind.rank,
-        event.handler,
-        event.worker,
-        event.started_at,
-        event.finished_at,
-        (event.finished_at - event.started_at) / 1000 if timed else None,  # type: ignore[operator]
-        event.result,
-        event.error,
-        event.error_code,
-        event.source_topic,
-        event.source_partition,
-        event.source_offset,
-        event.next_topic,
-        event.next_step,
-        event.next_attempt,
-        event.next_due_at,
-        event.recorded_at,
-    )
+    row.duration_ms = (event.finished_at - event.started_at) / 1000 if timed else None  # type: ignore[operator]
+    row.result = event.result
+    row.error = event.error
+    row.error_code = event.error_code
+    row.source_topic = event.source_topic
+    row.source_partition = event.source_partition
+    row.source_offset = event.source_offset
+    row.next_topic = event.next_topic
+    row.next_step = event.next_step
+    row.next_attempt = event.next_attempt
+    row.next_due_at = event.next_due_at
+    row.recorded_at = event.recorded_at
+    return row
 
 
 def merge_attempts(one: AttemptRow, other: AttemptRow) -> AttemptRow:

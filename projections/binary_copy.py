@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from textwrap import indent
 from typing import Any, Final, NamedTuple
 
@@ -106,6 +105,22 @@ def _repeats(column: Column[Any]) -> bool:
     return isinstance(column.type, (String, Integer))
 
 
+class _Combinations(dict[tuple[Any, ...], bytes]):
+    """The beginnings of rows by their values, encoded when they are asked for."""
+
+    def __init__(self, begin: bytes, encode: Callable[..., None]) -> None:
+        self._begin = begin
+        self._encode = encode
+
+    def __missing__(self, values: tuple[Any, ...]) -> bytes:
+        parts = [self._begin]
+        self._encode(values, parts.append)
+        if len(self) >= _CACHED_COMBINATIONS:
+            self.clear()
+        self[values] = encoded = b"".join(parts)
+        return encoded
+
+
 class BinaryCopy:
     """Encodes rows of one table, given as objects with an attribute for each column.
 
@@ -127,16 +142,9 @@ class BinaryCopy:
         names = dict(_NAMES)
         lines = [_adding(f"values[{number}]", each.type, names) for number, each in enumerate(repeating)]
         add_repeating = define("values, add", lines, names)
-        begin = struct.pack(">h", len(given))
-
-        @lru_cache(maxsize=_CACHED_COMBINATIONS)
-        def repeated(values: tuple[Any, ...]) -> bytes:
-            parts = [begin]
-            add_repeating(values, parts.append)
-            return b"".join(parts)
-
+        repeated = _Combinations(struct.pack(">h", len(given)), add_repeating)
         values = "".join(f"row.{each.name}, " for each in repeating)
-        lines = [f"add(repeated(({values})))\n"]
+        lines = [f"add(repeated[({values})])\n"]
         lines += [_adding_numbers(each, names) for each in (required, optional) if each]
         lines += [_adding(f"row.{each.name}", each.type, names) for each in texts]
         lines += [_adding_seldom(seldom, names)] if seldom else []

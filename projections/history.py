@@ -132,45 +132,26 @@ def split_runs_on(text: str | None) -> tuple[str | None, str | None]:
 def event_row(event: TaskEvent, kind: Kind, status: Status) -> EventRow:
     """The row that this record alone makes."""
     first = _is_first(event)
-    return EventRow(
-        event.accepted_at,
-        event.event_id,
-        event.tenant_id,
-        event.tier or None,
-        event.endpoint or None,
-        event.event_type or None,
-        event.model,
-        event.model_id,
-        event.trigger or None if first else None,
-        event.priority if first else None,
-        event.delay_s if first else None,
-        status,
-        event.kind,
-        kind.rank,
-        event.run,
-        event.step,
-        event.attempt,
-        event.dispatch_seq,
-        event.handler,
-        runs_on_text(event.plugin_version, event.pipeline_hash),
-        event.payload if first else None,
-        event.result,
-        None,
-        event.error,
-        event.error_code,
-        event.failover_from if first else None,
-        event.routing_rule if first else None,
-        event.settings_entry,
-        event.requested_by if first else None,
-        event.caused_by if first else None,
-        event.next_topic,
-        event.next_step,
-        event.next_attempt,
-        event.next_due_at,
-        event.started_at,
-        (event.finished_at or event.recorded_at) if kind.final else None,
-        event.recorded_at,
-    )
+    row = object.__new__(EventRow)  # calling the class takes twice as long
+    row.accepted_at = event.accepted_at
+    row.event_id = event.event_id
+    row.endpoint = event.endpoint or None
+    row.event_type = event.event_type or None
+    row.model = event.model
+    row.model_id = event.model_id
+    row.trigger = event.trigger or None if first else None
+    row.priority = event.priority if first else None
+    row.delay_s = event.delay_s if first else None
+    row.payload = event.payload if first else None
+    row.results = None
+    row.failover_from = event.failover_from if first else None
+    row.routing_rule = event.routing_rule if first else None
+    row.settings_entry = event.settings_entry
+    row.requested_by = event.requested_by if first else None
+    row.caused_by = event.caused_by if first else None
+    row.started_at = event.started_at
+    _move_on(row, event, kind, status)
+    return row
 
 
 def _is_first(event: TaskEvent) -> bool:

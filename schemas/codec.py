@@ -201,6 +201,14 @@ def _too_large(size: int, limit: int) -> Undecodable:
 
 def decode_as(cls: type[EventT], data: bytes) -> EventT:
     """As ``decode``, and raises ``Undecodable`` where the record is of another type."""
+    entry = _tables.framed.get(data[:5])
+    if entry is not None and entry.cls is cls and entry.decode is not None and len(data) <= entry.max_bytes:
+        try:
+            plain: EventT = entry.decode(data)
+        except GIVEN_UP:
+            pass
+        else:
+            return plain
     event = decode(data)
     if type(event) is not cls:
         raise Undecodable(f"a {type(event).__name__} where a {cls.__name__} belongs", code="wrong_type")

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from textwrap import indent
 from typing import Any, Final, TypeAlias
 
+from schemas.remembered import HIGH_INSTANTS, LOW_INSTANTS, Texts, remember_instant
+
 Decoder: TypeAlias = Callable[[bytes], Any]
 """Gives the event in a whole record, 5 bytes of frame included."""
 
@@ -36,7 +38,7 @@ _NAMES: Final = frozenset(
         *("target_topic", "plugin_version", "pipeline_hash"),
     }
 )
-"""Texts of which few different ones fill many records: each is made once. This costs nothing where it is wrong."""
+"""Texts of which few different ones fill many records: each is made once. It costs little where it is wrong."""
 
 _ABSENT_TOGETHER: Final = (
     ("failover_from", "payload", "caused_by", "requested_by"),
@@ -45,36 +47,11 @@ _ABSENT_TOGETHER: Final = (
 )
 """Optional neighbours that most records have all or none of."""
 
-_MOST_TEXTS: Final = 8192
-_LONGEST_TEXT: Final = 64  # bytes
-_MOST_INSTANTS: Final = 16_384
-
-
-class _Texts(dict[bytes, str]):
-    """Texts by their bytes, decoded when they are asked for."""
-
-    def __missing__(self, encoded: bytes) -> str:
-        text = encoded.decode()
-        if len(encoded) <= _LONGEST_TEXT:
-            if len(self) >= _MOST_TEXTS:
-                self.clear()
-            self[encoded] = text
-        return text
-
-
-# An instant of this century takes eight bytes: two that differ from record to record, and six that are the same for
-# 8 ms and are put together once.
-_LOW_INSTANT: Final = {bytes([n << 1 & 0x7F | 0x80, n >> 6 | 0x80]): n for n in range(1 << 13)}
-_high_instants: dict[bytes, int] = {}
-
 
 def _instant(data: bytes, at: int) -> tuple[int, int]:
     """The long that begins there, whatever its size, and where it ends."""
     n, end = _number(data, at + 1, data[at])
-    if end - at == 8 and not n & 1:
-        if len(_high_instants) >= _MOST_INSTANTS:
-            _high_instants.clear()
-        _high_instants[data[at + 2 : end]] = n >> 14 << 13
+    remember_instant(data[at:end], n)
     return n >> 1 ^ -(n & 1), end
 
 
@@ -253,11 +230,11 @@ def compile_decoder(cls: type[Any], writer: Schema, reader: Schema, marked: Coll
         {
             "cls": cls,
             "new": object.__new__,
-            "lows": _LOW_INSTANT,
-            "highs": _high_instants,
+            "lows": LOW_INSTANTS,
+            "highs": HIGH_INSTANTS,
             "instant": _instant,
             "signed": tuple(n >> 1 ^ -(n & 1) for n in range(128)),
-            "texts": _Texts(),
+            "texts": Texts(),
             "number": _number,
             "length": _length,
             "double": struct.Struct("<d").unpack_from,

@@ -232,8 +232,9 @@ class Projector:
     def _read(self, messages: Sequence[Message]) -> Batch:
         """What the messages hold; of several in a row that hold nothing for the tables, the last."""
         batch = Batch()
-        add = batch.rows.add
+        add, events = batch.rows.add, self._catalogue.events
         run = Run("", -1)
+        fact: Fact | None
         for message in messages:
             if message.error() is not None:
                 self._heed(message)
@@ -243,7 +244,7 @@ class Projector:
                 batch.close(run)
                 run = Run(topic, partition)
             try:
-                fact = self._fact(topic, message)
+                fact = decode_as(TaskEvent, message.value() or b"") if topic == events else self._wait(topic, message)
                 if fact is not None:
                     add(fact)
             except Undecodable as error:
@@ -267,9 +268,8 @@ class Projector:
             raise KafkaException(error)
         log.warning("the projector's consumer reports", error=error.str(), topic=message.topic())
 
-    def _fact(self, topic: str, message: Message) -> Fact | None:
-        if topic == self._catalogue.events:
-            return decode_as(TaskEvent, message.value() or b"")
+    def _wait(self, topic: str, message: Message) -> Fact | None:
+        """What a record says about a wait: that it begins or, in a tier's topic, that it is over."""
         if topic == self._catalogue.scheduled:
             return Scheduled(decode_as(TaskScheduled, message.value() or b""), message.key() or b"", message.offset())
         schedule_id = find_header(message.headers(), "schedule_id")
