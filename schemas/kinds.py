@@ -29,6 +29,8 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("matched", None, outcome=False, final=False, retryable=False, rank=0),
         Kind("called_back", None, outcome=False, final=False, retryable=False, rank=0),
         Kind("accepted", "pending", outcome=False, final=False, retryable=False, rank=1),
+        Kind("retried", "pending", outcome=False, final=False, retryable=False, rank=1),
+        Kind("replayed", "pending", outcome=False, final=False, retryable=False, rank=1),
         Kind("moved", "pending", outcome=False, final=False, retryable=False, rank=2),
         Kind("deferred", "pending", outcome=False, final=False, retryable=False, rank=2),
         Kind("intent", "processing", outcome=False, final=False, retryable=False, rank=3),
@@ -48,11 +50,15 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("failed_permanently", "failed_permanently", outcome=True, final=True, retryable=True, rank=9),
         Kind("completed", "completed", outcome=True, final=True, retryable=False, rank=10),
         Kind("dismissed", "failed_permanently", outcome=False, final=True, retryable=False, rank=11),
+        Kind("resolved_completed", "completed", outcome=False, final=True, retryable=False, rank=11),
+        Kind("resolved_failed", "failed_permanently", outcome=False, final=True, retryable=False, rank=11),
     )
 }
 """Every kind by name. ``failed`` means: the tier's tries are used up and the failed tier takes over.
 
 ``unclear``: whether the work was done is not known, and its handler will look for it. ``unknown``: a person has to.
+``retried`` begins a further attempt of the same run, ``replayed`` a new run; both are made by hand, as are
+``dismissed`` (a failure that is listed no more) and ``resolved_...`` (an event ended from whatever state it was in).
 """
 
 OUTCOME_KINDS: Final = tuple(kind.name for kind in KINDS.values() if kind.outcome)

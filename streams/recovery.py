@@ -25,6 +25,8 @@ from streams.capture.coalescing import ENDED_FOR_OTHERS
 from streams.capture.outbox import OUTBOX
 from streams.capture.schedule_feed import ENDS
 from streams.engine.decide import RECONCILE, TRIES_BEFORE, WAIT
+from streams.replay.recovery import BY_HAND_TYPES, IS_ON_ITS_WAY, forget_projected
+from streams.stored_tasks import stored_task
 from topics.catalogue import Catalogue
 from topics.gates import COALESCE, call_back_gate, is_call_back_gate
 from topics.keys import partition_key
@@ -61,6 +63,7 @@ def forget_finished(connection: Connection) -> int:
     event has a final outcome: until then the row alone has the options that the request came with.
     """
     published = OUTBOX.c.published_at.is_not(None)
+    forget_projected(connection)
     changes = connection.execute(delete(OUTBOX).where(published, _IS_CHANGE, _MATCHED))
     requests = connection.execute(delete(OUTBOX).where(published, _IS_REQUEST, _ENDED | _CALLED_BACK))
     return changes.rowcount + requests.rowcount
@@ -83,6 +86,7 @@ def recover(connection: Connection, catalogue: Catalogue) -> Recovery:
     again = update(OUTBOX).values(published_at=None)
     changes = connection.execute(again.where(published, _IS_CHANGE, ~_MATCHED)).rowcount
     requests = connection.execute(again.where(published, _IS_REQUEST, ~_ACCEPTED)).rowcount
+    connection.execute(again.where(published, OUTBOX.c.record_type.in_(BY_HAND_TYPES)))
     _begin_lanes_anew(connection)
     tasks = sum(_reschedule(connection, catalogue, events, now) for events in _unfinished(connection))
     return Recovery(requests, changes, tasks)
@@ -104,14 +108,17 @@ def _begin_lanes_anew(connection: Connection) -> None:
 
 
 def _unfinished(connection: Connection) -> Iterator[Sequence[RowMapping]]:
-    """Events without a final outcome, oldest first, without those that intake accepts anew with their change."""
+    """Events without a final outcome, oldest first, without those whose next task the outbox has.
+
+    That is so for what intake accepts anew with its change, and for what was retried or replayed just now.
+    """
     events = WEBHOOK_EVENTS
     # Changes with matches have left the outbox by now.
     unmatched = exists().where(_IS_CHANGE, OUTBOX.c.record_id == events.c.caused_by)
     key = tuple_(events.c.accepted_at, events.c.event_id)
     query = (
         select(events)
-        .where(events.c.status.in_(_OPEN_STATUSES), events.c.kind.not_in(FINAL_KINDS), ~unmatched)
+        .where(events.c.status.in_(_OPEN_STATUSES), events.c.kind.not_in(FINAL_KINDS), ~unmatched, ~IS_ON_ITS_WAY)
         .where(events.c.payload.is_not(None), events.c.tier.is_not(None))
         .order_by(events.c.accepted_at, events.c.event_id)
         .limit(_CHUNK)
@@ -275,27 +282,12 @@ def _wait(
     if wanted is not None:
         options[LANE] = wanted
         # Who has begun has the lane already.
-        lane = options[LANE] if event["kind"] == "accepted" else None
+        lane = options[LANE] if event["kind"] in ("accepted", "replayed") else None
     if gate is not None:
         options.setdefault(WAIT, event["result"])
-    task = TaskReady(
-        **task_id._asdict(),
-        dispatch_seq=event["dispatch_seq"],
-        tenant_id=event["tenant_id"],
-        endpoint=event["endpoint"],
-        event_type=event["event_type"],
-        trigger=event["trigger"],
-        priority=event["priority"] or 5,
-        accepted_at=from_datetime(event["accepted_at"]),
-        payload=event["payload"],
-        model=event["model"],
-        model_id=event["model_id"],
-        settings_entry=event["settings_entry"],
-        results=[orjson.dumps(each).decode() for each in results],
-        options=options,
-        gate=gate,
-        failover_from=event["failover_from"],
-    )
+    texts = [orjson.dumps(each).decode() for each in results]
+    task = stored_task(event, task_id, event["dispatch_seq"], texts, options)
+    task.gate = gate
     task.plugin_version, task.pipeline_hash = split_runs_on(event["runs_on"])
     return {
         "schedule_id": f"{task_id}|{event['dispatch_seq']}",

@@ -9,12 +9,13 @@ from sqlalchemy import Connection, RowMapping, Select, delete, select, text, upd
 
 from schemas.codec import decode
 from schemas.errors import Undecodable
+from schemas.events import TaskEvent
 from streams.capture.outbox import OUTBOX, SLICES
 from streams.capture.pace import crowding
 from streams.capture.publishing import Record
 from streams.capture.refusals import Refusal
 from streams.errors import SetupError
-from streams.headers import Headers, record_headers
+from streams.headers import Headers, record_headers, task_identity
 from topics.catalogue import Catalogue
 
 _CHUNK: Final = 500
@@ -92,6 +93,8 @@ class OutboxFeed:
         """``keep``: published rows stay, with ``published_at``; else they are deleted."""
         self.name = "outbox" if len(slices) == SLICES else f"outbox-{min(slices)}-{max(slices)}"
         self.topics = (catalogue.changes, catalogue.requests)
+        # What a takeover does not look for: a record that comes twice there changes nothing (R11, R19).
+        self._repeatable = (catalogue.events, catalogue.scheduled)
         self.lock_keys = tuple(slices)
         self._keep = keep
         self._slices = slices
@@ -140,8 +143,9 @@ class OutboxFeed:
 
     def record(self, row: RowMapping) -> Record:
         """See ``Feed``."""
-        if row["topic"] not in self.topics:
-            raise Unpublishable("unknown_topic", f"topic {row['topic']!r} is none of {', '.join(self.topics)}")
+        known = (*self.topics, *self._repeatable)
+        if row["topic"] not in known:
+            raise Unpublishable("unknown_topic", f"topic {row['topic']!r} is none of {', '.join(known)}")
         headers = _headers(row["payload"])
         try:
             own = orjson.loads(row["headers"] or "{}")
@@ -173,9 +177,13 @@ class OutboxFeed:
 
 def _headers(payload: bytes) -> Headers:
     try:
-        return record_headers(decode(payload))
+        event = decode(payload)
     except Undecodable as error:
         raise Unpublishable("undecodable", f"the payload cannot be read: {error}") from error
+    headers = record_headers(event)
+    if isinstance(event, TaskEvent):
+        headers += [("kind", event.kind.encode()), ("identity", task_identity(event).encode())]
+    return headers
 
 
 def chunks(rows: Sequence[str]) -> Iterable[Sequence[Any]]:

@@ -37,7 +37,8 @@ COMMANDS: Final = {
     "migrate": ("streams.cli.migrate:migrate", "Bring the database to the schema of this version"),
     "work": ("streams.cli.work:work", "Carry out the tasks of one or more tiers"),
     "workers": ("streams.cli.workers:workers", "List the workers that run"),
-    "queue": ("streams.cli.queue:queue_app", "Work on queues, pause, resume and restart them"),
+    "queue": ("streams.cli.queue:queue_app", "Work on queues; list, retry and dismiss what failed"),
+    "resolve": ("streams.cli.resolve:resolve_event", "End an event from whatever state it is in"),
     "pause": ("streams.cli.control:pause", "Let tiers start nothing new"),
     "resume": ("streams.cli.control:resume", "Let paused tiers go on"),
     "restart": ("streams.cli.control:restart", "Let the workers of tiers end in order"),
@@ -96,6 +97,15 @@ class _Commands(TyperGroup):
         super().__init__(**options)
         for name, (target, summary) in COMMANDS.items():
             self.add_command(_Deferred(name, target, summary), name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command of ``status``, and of ``webhook:status`` and ``queue:retry`` as ``php artisan`` spells them."""
+        group, colon, rest = args[0].partition(":")
+        if colon and rest and group == "webhook":
+            args = [rest, *args[1:]]
+        elif colon and rest and group in COMMANDS:
+            args = [group, rest, *args[1:]]
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(

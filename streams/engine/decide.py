@@ -20,7 +20,7 @@ BACKOFF_S: Final = 300.0
 LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
 JITTER: Final = 0.25
 TRIES_BEFORE: Final = "tries_before_failed_tier"
-"""Option of a task in the failed tier: how many attempts it had used up before it came there (R10)."""
+"""Option of a task in the failed tier, or retried by hand: how many attempts it had used up before (R10)."""
 RECONCILE: Final = "reconcile"
 """Option of a task whose work may have been done already: nothing is sent before its handler has looked for it (R6)."""
 
@@ -144,21 +144,26 @@ def decide(
 
 def tries(task: TaskReady, tier: Tier, policy: StepPolicy) -> int:
     """Number of the last attempt that a task may have in its tier."""
-    if tier.name == FAILED.name:
-        before = task.options.get(TRIES_BEFORE, "0")
-        return (int(before) if before.isdecimal() else 0) + tier.tries
-    return policy.retry_attempts if policy.retry_attempts is not None else tier.tries
+    own = tier.tries if tier.name == FAILED.name or policy.retry_attempts is None else policy.retry_attempts
+    return _tries_before(task) + own
 
 
 def backoff_s(task: TaskReady, tier: Tier, policy: StepPolicy, retry_after_s: float | None) -> float:
     """Seconds until the next attempt: at least what the upstream asked for, at most a day."""
+    tried = min(task.attempt - _tries_before(task), 30)
     if tier.name == FAILED.name:
         wait = tier.retry_after_s
     elif policy.retry_attempts is not None:
-        wait = min(2.0 ** min(task.attempt, 30), STEP_BACKOFF_S)
+        wait = min(2.0**tried, STEP_BACKOFF_S)
     else:
-        wait = min(2.0 ** min(task.attempt, 30), BACKOFF_S) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+        wait = min(2.0**tried, BACKOFF_S) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
     return min(max(wait, retry_after_s or 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def _tries_before(task: TaskReady) -> int:
+    before = task.options.get(TRIES_BEFORE, "0")
+    # The option may come from outside: what cannot be is not believed.
+    return min(int(before), task.attempt - 1) if before.isdecimal() else 0
 
 
 def continuation_of(task: TaskReady, origin: Tier, target: Target, catalogue: Catalogue) -> Continuation:
@@ -169,8 +174,9 @@ def continuation_of(task: TaskReady, origin: Tier, target: Target, catalogue: Ca
         options[WAIT] = target.result or "{}"
     if target.reconcile is not None:
         options[RECONCILE] = target.reconcile
-    if tier.name == FAILED.name and target.step == task.step:
-        before = task.options.get(TRIES_BEFORE) if origin.name == FAILED.name else str(task.attempt)
+    if target.step == task.step:
+        enters = tier.name == FAILED.name and origin.name != FAILED.name
+        before = str(task.attempt) if enters else task.options.get(TRIES_BEFORE)
         if before is not None:
             options[TRIES_BEFORE] = before
     results = [*task.results, target.result or "{}"] if target.step > task.step else task.results
