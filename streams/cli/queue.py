@@ -9,7 +9,7 @@ from streams.cli.work import work
 
 queue_app = typer.Typer(
     name="queue",
-    help="Work on queues, pause, resume and restart them; list, retry and dismiss what failed. "
+    help="Work on queues; list, retry and dismiss what failed. "
     "`webhook queue:retry` is understood as well."
     + examples(
         "webhook queue work high --once",

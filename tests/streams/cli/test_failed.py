@@ -1,4 +1,4 @@
-"""``webhook queue failed``, ``retry``, ``forget`` and ``flush``, and ``webhook resolve``, on SQLite without a broker."""
+"""``webhook queue failed``, ``retry``, ``forget``, ``flush`` and ``webhook resolve``, on SQLite without a broker."""
 
 import json
 from collections.abc import Iterator
