@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "work": ("streams.cli.work:work", "Carry out the tasks of one or more tiers"),
     "workers": ("streams.cli.workers:workers", "List the workers that run"),
     "queue": ("streams.cli.queue:queue_app", "Work on queues; list, retry and dismiss what failed"),
+    "replay": ("streams.cli.replay:replay_app", "Run ended events anew, as a job that survives a kill"),
     "resolve": ("streams.cli.resolve:resolve_event", "End an event from whatever state it is in"),
     "pause": ("streams.cli.control:pause", "Let tiers start nothing new"),
     "resume": ("streams.cli.control:resume", "Let paused tiers go on"),
