@@ -5,6 +5,7 @@ import typer
 from streams.cli.console import examples
 from streams.cli.control import pause, paused, restart, resume
 from streams.cli.failed import failed, flush, forget, retry
+from streams.cli.queue_sizes import monitor
 from streams.cli.work import work
 
 queue_app = typer.Typer(
@@ -20,5 +21,5 @@ queue_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for command in (work, failed, retry, forget, flush, pause, resume, restart, paused):
+for command in (work, failed, retry, forget, flush, monitor, pause, resume, restart, paused):
     queue_app.command(command.__name__)(command)

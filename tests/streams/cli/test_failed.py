@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from streams.cli.main import app
 from streams.database import create_database_engine
 from streams.errors import SetupError
-from tests.streams.replay.history import event, failed, outbox, publish
+from tests.streams.replay.history import event, failed, outbox, project, publish, said
 
 
 @pytest.fixture
@@ -78,3 +78,22 @@ def test_an_event_is_resolved(history: Engine) -> None:
     unknown = run("resolve", "none", "--as", "failed", "--reason", "x").exception
     assert isinstance(unknown, SetupError)
     assert unknown.exit_code == 1
+
+
+def test_the_queues_are_monitored(history: Engine) -> None:
+    project(history, [said("accepted", f"e{number}", number) for number in range(3)])
+    project(history, [said("retry", "e0", 0, next_topic="t", next_step=0, next_attempt=2, next_due_at=10**15)])
+    project(history, [said("started", "e1", 1)])
+    [high] = json.loads(run("queue", "monitor", "high", "--max", "3", "--json").stdout)
+    assert high == {
+        "tier": "webhook-high",
+        "queue": "plugin-webhooks-high",
+        "size": 3,
+        "pending": 1,
+        "delayed": 1,
+        "reserved": 1,
+        "oldest_pending": "1970-01-01T00:00:00.000002Z",
+        "status": "ALERT",
+    }
+    everything = json.loads(run("queue:monitor", "--json").stdout)
+    assert [each["status"] for each in everything] == ["OK"] * 6
