@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Table, func, select
+from sqlalchemy import Connection, Row, Select, Table, func, or_, select
 
 from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_EVENTS
 
@@ -47,6 +47,28 @@ class EventSummary:
         if self.started_at is None or self.finished_at is None:
             return None
         return (self.finished_at - self.started_at).total_seconds() * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events are meant; ``None`` or empty: whatever there is.
+
+    ``error`` is a code, or a text in the error. ``since`` and ``before`` bound the acceptance, the latter excluded.
+    """
+
+    tenant_id: str | None = None
+    statuses: Sequence[str] = ()
+    tier: str | None = None
+    endpoint: str | None = None
+    event_type: str | None = None
+    error: str | None = None
+    model: str | None = None
+    model_id: str | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+EVERYTHING: Final = EventFilter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +148,8 @@ def _of_tenant(query: Select[Any], table: Table, tenant_id: str | None) -> Selec
     return query if tenant_id is None else query.where(table.c.tenant_id == tenant_id)
 
 
-def recent_events(
-    connection: Connection,
-    *,
-    tenant_id: str | None = None,
-    statuses: Sequence[str] = (),
-    limit: int = 20,
-    before: datetime | None = None,
-) -> list[EventSummary]:
-    """The latest accepted events, newest first: at most ``limit``, of these statuses, accepted before a time.
+def recent_events(connection: Connection, which: EventFilter = EVERYTHING, limit: int = 20) -> list[EventSummary]:
+    """The latest accepted events that are meant, newest first: at most ``limit``.
 
     Raises ``ValueError`` for a limit outside 1..1000.
     """
@@ -142,11 +157,20 @@ def recent_events(
         raise ValueError(f"the limit is {limit}; it must be from 1 to {MAX_LIMIT}")
     events = WEBHOOK_EVENTS
     query = select(*_columns(events, EventSummary)).order_by(events.c.accepted_at.desc(), events.c.event_id.desc())
-    if statuses:
-        query = query.where(events.c.status.in_(statuses))
-    if before is not None:
-        query = query.where(events.c.accepted_at < before)
-    return _views(EventSummary, connection.execute(_of_tenant(query, events, tenant_id).limit(limit)))
+    for name in ("tier", "endpoint", "event_type", "model", "model_id"):
+        value = getattr(which, name)
+        if value is not None:
+            query = query.where(events.c[name] == value)
+    if which.statuses:
+        query = query.where(events.c.status.in_(which.statuses))
+    if which.error is not None:
+        text = events.c.error.icontains(which.error, autoescape=True)
+        query = query.where(or_(events.c.error_code == which.error, text))
+    if which.since is not None:
+        query = query.where(events.c.accepted_at >= which.since)
+    if which.before is not None:
+        query = query.where(events.c.accepted_at < which.before)
+    return _views(EventSummary, connection.execute(_of_tenant(query, events, which.tenant_id).limit(limit)))
 
 
 def find_event(connection: Connection, event_id: str, *, tenant_id: str | None = None) -> EventDetail | None:

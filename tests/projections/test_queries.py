@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine
 
-from projections.queries import attempts_of, counts_by_tier, find_event, recent_events
+from projections.queries import EventFilter, attempts_of, counts_by_tier, find_event, recent_events
 from projections.writer import write
 from schemas.events import to_datetime
 from tests.projections.test_fold import ACCEPTED, outcome
@@ -26,11 +26,28 @@ def test_the_latest_come_first(engine: Engine) -> None:
     with engine.connect() as connection:
         assert [event.event_id for event in recent_events(connection)] == ["e3", "e2", "e1"]
         assert [event.event_id for event in recent_events(connection, limit=1)] == ["e3"]
-        assert [event.event_id for event in recent_events(connection, statuses=("pending", "completed"))] == [
+        assert [
+            event.event_id for event in recent_events(connection, EventFilter(statuses=("pending", "completed")))
+        ] == [
             "e2",
             "e1",
         ]
-        assert [event.event_id for event in recent_events(connection, before=to_datetime(2_000))] == ["e1"]
+        assert [event.event_id for event in recent_events(connection, EventFilter(before=to_datetime(2_000)))] == ["e1"]
+
+
+@pytest.mark.parametrize(
+    ("which", "found"),
+    [
+        (EventFilter(tier="webhook-low"), ["e3"]),
+        (EventFilter(endpoint="webhook/order", since=to_datetime(2_000)), ["e3", "e2"]),
+        (EventFilter(error="NO"), ["e3"]),
+        (EventFilter(error="timeout"), []),
+        (EventFilter(model="Order"), []),
+    ],
+)
+def test_filters_choose(engine: Engine, which: EventFilter, found: list[str]) -> None:
+    with engine.connect() as connection:
+        assert [event.event_id for event in recent_events(connection, which)] == found
 
 
 @pytest.mark.parametrize("limit", [0, 1001])
@@ -56,7 +73,7 @@ def test_an_event_is_found_with_its_attempts(engine: Engine) -> None:
 
 def test_a_tenant_sees_its_own_only(engine: Engine) -> None:
     with engine.connect() as connection:
-        assert [event.event_id for event in recent_events(connection, tenant_id="8")] == ["e3"]
+        assert [event.event_id for event in recent_events(connection, EventFilter(tenant_id="8"))] == ["e3"]
         assert find_event(connection, "e1", tenant_id="8") is None
         event = find_event(connection, "e1", tenant_id="7")
         assert event is not None

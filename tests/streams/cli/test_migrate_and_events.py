@@ -1,14 +1,17 @@
 """``webhook migrate`` and ``webhook events`` on a SQLite database."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from projections.queries import recent_events
+from projections.records import Fact, LogRecord
 from projections.writer import write
-from streams.cli.events import events
+from streams.cli.events import StatusChanges, events
 from streams.cli.migrate import migrate
 from streams.database import create_database_engine
 from streams.errors import SetupError
@@ -79,3 +82,22 @@ def test_an_unmigrated_database_is_refused(url: str) -> None:
     refused = CliRunner().invoke(app, ["events"])
     assert isinstance(refused.exception, SetupError)
     assert "webhook migrate" in refused.exception.hint
+
+
+def test_only_what_is_new_or_has_changed_follows(url: str) -> None:
+    CliRunner().invoke(app, ["migrate"])
+    engine = create_database_engine(url)
+    changes = StatusChanges()
+
+    def follow(*facts: Fact) -> list[tuple[str, str]]:
+        write(engine, [LogRecord("events", 0, next(offsets), fact) for fact in facts], EPOCH)
+        with engine.connect() as connection:
+            return [(event.event_id, event.status) for event in changes.of(recent_events(connection))]
+
+    offsets = iter(range(100))
+    later = replace(ACCEPTED, event_id="e2", accepted_at=2_000)
+    assert follow(ACCEPTED) == [("e1", "pending")]
+    assert follow() == []
+    assert follow(later, outcome("rejected")) == [("e1", "failed_permanently"), ("e2", "pending")]
+    assert follow(replace(ACCEPTED, event_id="e0", accepted_at=500)) == [], "it is older than what was shown first"
+    engine.dispose()
