@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     # Relay and projector
     relay_poll_ms: int = Field(20, ge=1, le=10_000, description="Pause between looks into the outbox and the schedule.")
     relay_batch: int = Field(500, ge=1, le=10_000, description="Rows published at a time.")
+    relay_slices: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Parts in which relays share each outbox in PostgreSQL; as many of them work side by side.",
+    )
     outbox_limit_rows: int = Field(
         1_000_000,
         ge=0,
@@ -133,6 +139,12 @@ class Settings(BaseSettings):
         ge=0,
         le=1_000_000,
         description="Requests, or items of a batch, that one token may send each `serve` in a second; 0: any number.",
+    )
+    http_source_rate_per_s: float = Field(
+        500.0,
+        ge=0,
+        le=1_000_000,
+        description="Signed deliveries that one inbound source may send each `serve` in a second; 0: any number.",
     )
     payload_limit_bytes: int = Field(256 * 1024, ge=1024, description="Largest payload of one event.")
     outbound_allow: Annotated[list[str], NoDecode] = Field(

@@ -40,7 +40,7 @@ class Feed(Protocol):
 
     @property
     def name(self) -> str:
-        """Name of the share; also of its row in ``webhook_relays``."""
+        """Name of the share."""
 
     @property
     def header(self) -> str:
@@ -57,6 +57,10 @@ class Feed(Protocol):
     @property
     def lock_keys(self) -> tuple[int, ...]:
         """Numbers of its advisory locks."""
+
+    @property
+    def tenures(self) -> tuple[str, ...]:
+        """Names of its rows in ``webhook_relays``, one for each lock."""
 
     def begin(self) -> None:
         """A holder begins to publish: what was kept in memory of an earlier tenure holds no more."""
@@ -89,13 +93,17 @@ class OutboxFeed:
     header: Final = "outbox_id"
     shown_by: Final = "webhook outbox parked list"
 
-    def __init__(self, catalogue: Catalogue, keep: bool, slices: Sequence[int] = range(SLICES)) -> None:
-        """``keep``: published rows stay, with ``published_at``; else they are deleted."""
-        self.name = "outbox" if len(slices) == SLICES else f"outbox-{min(slices)}-{max(slices)}"
+    def __init__(self, catalogue: Catalogue, keep: bool, share: int = 0, shares: int = 1) -> None:
+        """The part ``share`` of ``shares``, from 0 on. ``keep``: published rows stay, with ``published_at``; else they
+        are deleted.
+        """
+        slices = range(share, SLICES, shares)
+        self.name = "outbox" if shares == 1 else f"outbox-{share + 1}-of-{shares}"
         self.topics = (catalogue.changes, catalogue.requests)
         # What a takeover does not look for: a record that comes twice there changes nothing (R11, R19).
         self._repeatable = (catalogue.events, catalogue.scheduled)
         self.lock_keys = tuple(slices)
+        self.tenures = tuple(f"outbox-{number}" for number in slices)
         self._keep = keep
         self._slices = slices
 

@@ -15,8 +15,19 @@ from streams.errors import SetupError
 
 log = structlog.get_logger(__name__)
 
-_NAMESPACE: Final = 0x7765626F  # first key of this package's advisory locks
+NAMESPACE: Final = 0x7765626F
+"""First key of this package's advisory locks."""
+
 _PROOF_S: Final = 1.0
+_LEAST_IDLE_S: Final = 15.0
+_IDLE_PROOFS: Final = 3
+"""After so many proofs that did not come the server ends the session: its process is stopped, and others wait."""
+
+_END_WHEN_GONE: Final = text(
+    "SELECT set_config('idle_session_timeout', :idle_ms, false), set_config('tcp_keepalives_idle', '5', false), "
+    "set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '2', false)"
+)
+_END_WHEN_IDLE: Final = text("SET LOCAL idle_in_transaction_session_timeout = '15s'")
 
 
 class Leadership(Protocol):
@@ -50,13 +61,11 @@ class DatabaseLock:
     def acquire(self) -> bool:
         """See ``Leadership``."""
         began = time.monotonic()
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        # Its session must end with it: back in the pool it would go on holding the locks.
-        connection.detach()
+        connection = own_session(self._engine, max(_LEAST_IDLE_S, _IDLE_PROOFS * self._proof_timeout_s))
         try:
             got = [
                 connection.execute(
-                    text("SELECT pg_try_advisory_lock(:space, :key)"), {"space": _NAMESPACE, "key": key}
+                    text("SELECT pg_try_advisory_lock(:space, :key)"), {"space": NAMESPACE, "key": key}
                 ).scalar_one()
                 for key in self._keys
             ]
@@ -97,7 +106,7 @@ class DatabaseLock:
         while not released.wait(min(_PROOF_S, self._proof_timeout_s / 3)):
             began = time.monotonic()
             try:
-                count = connection.execute(query, {"space": _NAMESPACE}).scalar_one()
+                count = connection.execute(query, {"space": NAMESPACE}).scalar_one()
             except DBAPIError as error:
                 log.warning("the relay's lock is lost with its connection", error=str(error.orig))
                 self._disprove()
@@ -109,6 +118,29 @@ class DatabaseLock:
 
     def _disprove(self) -> None:
         self._proved_at = float("-inf")
+
+
+def own_session(engine: Engine, idle_s: float) -> Connection:
+    """A PostgreSQL session outside the pool, in autocommit: what it locks is free when the connection is closed.
+
+    The server ends it, too, where its machine has vanished for 15 s, or asks nothing for ``idle_s``. Raises
+    ``DBAPIError`` where the database is away.
+    """
+    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    # Back in the pool its session would go on holding the locks.
+    connection.detach()
+    try:
+        connection.execute(_END_WHEN_GONE, {"idle_ms": str(max(1, round(idle_s * 1000)))})
+    except DBAPIError:
+        connection.close()
+        raise
+    return connection
+
+
+def end_when_idle(connection: Connection) -> None:
+    """Let the server end this transaction if its process is stopped within it: what it locks holds up a successor."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_END_WHEN_IDLE)
 
 
 class FileLock:

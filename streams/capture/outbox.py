@@ -92,7 +92,7 @@ RELAYS: Final = Table(
     Column("signed_off_at", DateTime(timezone=True)),
     Column("log_ends", Text, nullable=False),
 )
-"""Who published last from this database, one row for each share of the work. ``log_ends`` is a JSON object,
+"""Who published last from this database: a row for each slice, and one for the schedule. ``log_ends`` is a JSON object,
 topic -> partition -> offset: everything the holder published and did not mark lies at or beyond it (R7)."""
 
 

@@ -23,9 +23,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from streams.background import run_in_background
 from streams.broker.connection import admin_config, consumer_config, producer_config
 from streams.capture.budget import Budget
+from streams.capture.crew import DatabaseCrew, NoTurns, Turn
 from streams.capture.feeds import Feed, OutboxFeed, Unpublishable
 from streams.capture.gates import FixedLimits, GateLimits
-from streams.capture.leadership import Leadership, leadership
+from streams.capture.leadership import Leadership, end_when_idle, leadership
 from streams.capture.pace import Pace, crowding
 from streams.capture.publishing import Publisher, Record
 from streams.capture.refusals import Alarm, Refusal
@@ -78,9 +79,18 @@ class Relay:
         embedded = options.budget is not None
         if not embedded:
             caught_up.set()
-        shares: list[tuple[Feed, Engine]] = [(ScheduleFeed(catalogue, options.limits), schedule_engine)]
-        shares.extend((OutboxFeed(catalogue, keep=embedded), source) for source in sources)
-        self._shares = [_Share(settings, catalogue, feed, engine, options) for feed, engine in shares]
+        schedule = ScheduleFeed(catalogue, options.limits)
+        self._shares = [_Share(settings, catalogue, schedule, schedule_engine, options, NoTurns())]
+        self._crews: list[DatabaseCrew] = []
+        for source in sources:
+            # A file has one writer at a time, and so one relay.
+            count = settings.relay_slices if source.dialect.name == "postgresql" else 1
+            crew = DatabaseCrew(source, count) if count > 1 else None
+            self._crews += [crew] if crew else []
+            for number in range(count):
+                feed = OutboxFeed(catalogue, embedded, number, count)
+                turn = crew.turn(number) if crew else NoTurns()
+                self._shares.append(_Share(settings, catalogue, feed, source, options, turn))
         self._caught_up = caught_up
 
     def wake(self) -> None:
@@ -103,7 +113,8 @@ class Relay:
         def going() -> bool:
             return not (stop.is_set() or ended.is_set())
 
-        threads = [
+        threads = [run_in_background("relay-crew", _follow(crew, going), crashed) for crew in self._crews]
+        threads += [
             run_in_background(f"relay-{share.name}", _serve(share, going, self._caught_up), crashed)
             for share in self._shares
         ]
@@ -120,11 +131,21 @@ def _serve(share: "_Share", going: Callable[[], bool], caught_up: threading.Even
     return lambda: share.serve(going, caught_up)
 
 
+def _follow(crew: DatabaseCrew, going: Callable[[], bool]) -> Callable[[], None]:
+    return lambda: crew.follow(going)
+
+
 class _Share:
     """One table of one database: takes its lock, publishes while it holds it, and starts over."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, feed: Feed, engine: Engine, options: RelayOptions
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        feed: Feed,
+        engine: Engine,
+        options: RelayOptions,
+        turn: Turn,
     ) -> None:
         self.name = feed.name
         self._settings = settings
@@ -132,6 +153,7 @@ class _Share:
         self._feed = feed
         self._engine = engine
         self._options = options
+        self._turn = turn
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._lock: Leadership = leadership(engine, feed.name, feed.lock_keys, options.proof_timeout_s)
         self._publisher = Publisher(producer_config(settings), options.budget)
@@ -152,7 +174,7 @@ class _Share:
         first = isinstance(self._feed, ScheduleFeed)
         while going():
             try:
-                if self._lock.acquire():
+                if self._turn.may_take() and self._lock.acquire():
                     self._hold(going, caught_up, first)
             except _DATABASE_AWAY as error:
                 log.warning("the relay's database is away", share=self.name, error=str(error))
@@ -170,7 +192,7 @@ class _Share:
         with self._engine.connect() as connection:
             self._feed.check(connection)
         epoch = self._options.epoch or str(self._admin().list_topics(timeout=10).cluster_id)
-        tenure = Tenure(self._engine, self.name, epoch, self._holder)
+        tenure = Tenure(self._engine, self._feed.tenures, epoch, self._holder)
         self._feed.begin()
         ends = self._take_over(tenure, leading)
         if ends is None:
@@ -179,7 +201,7 @@ class _Share:
         self._publisher.open()
         log.info("the relay publishes", share=self.name, holder=self._holder)
         looked_at = time.monotonic()
-        while leading():
+        while leading() and not self._turn.must_leave():
             if not first and not caught_up.is_set():
                 self._pause(_FULL_PAUSE_S, going)
                 continue
@@ -276,6 +298,7 @@ class _Share:
         while True:
             try:
                 with self._engine.begin() as connection:
+                    end_when_idle(connection)
                     self._feed.mark(connection, acknowledged)
                     for identity, refusal in refused.items():
                         self._feed.park(connection, identity, refusal.reason)

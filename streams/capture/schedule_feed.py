@@ -96,6 +96,7 @@ class ScheduleFeed:
     shown_by: Final = "webhook events"
     # Beyond every slice.
     lock_keys: Final = (SLICES,)
+    tenures: Final = ("schedule",)
 
     def __init__(self, catalogue: Catalogue, limits: GateLimits) -> None:
         tiers = catalogue.tier_topics

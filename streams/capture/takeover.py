@@ -1,6 +1,6 @@
 """What a relay leaves to the next one, and how that finds out which rows are in Kafka already (R7)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -72,25 +72,28 @@ def published_rows(
 
 
 class Tenure:
-    """The row in ``webhook_relays`` that says who publishes a share, and from where its traces are to be looked for."""
+    """The rows in ``webhook_relays`` that say who publishes a share, and from where its traces are to be looked for.
 
-    def __init__(self, engine: Engine, name: str, epoch: str, holder: str) -> None:
+    A share has one row for each of its slices, so that it finds its predecessors' however they had split the slices.
+    """
+
+    def __init__(self, engine: Engine, names: Sequence[str], epoch: str, holder: str) -> None:
         self._engine = engine
-        self._name = name
+        self._names = names
         self._epoch = epoch
         self._holder = holder
-        self._own = (RELAYS.c.name == name, RELAYS.c.holder == holder)
+        self._own = (RELAYS.c.name.in_(names), RELAYS.c.holder == holder)
 
     def unclean_ends(self) -> LogEnds | None:
-        """Where to look for what the former holder published; ``None`` where it left nothing in doubt."""
+        """Where to look for what former holders published; ``None`` where they left nothing in doubt."""
+        in_doubt = select(RELAYS.c.log_ends).where(
+            RELAYS.c.name.in_(self._names), RELAYS.c.epoch == self._epoch, RELAYS.c.signed_off_at.is_(None)
+        )
         with self._engine.connect() as connection:
-            row = connection.execute(select(RELAYS).where(RELAYS.c.name == self._name)).mappings().one_or_none()
-        if row is None or row["epoch"] != self._epoch or row["signed_off_at"] is not None:
+            texts = set(connection.execute(in_doubt).scalars())
+        if not texts:
             return None
-        ends: dict[str, dict[str, int]] = orjson.loads(row["log_ends"])
-        return {
-            topic: {int(number): offset for number, offset in partitions.items()} for topic, partitions in ends.items()
-        }
+        return _least([_ends(text) for text in texts])
 
     def begin(self, ends: LogEnds) -> None:
         """Nothing of this holder lies before ``ends``."""
@@ -102,9 +105,14 @@ class Tenure:
             "log_ends": _text(ends),
         }
         with self._engine.begin() as connection:
-            changed = connection.execute(update(RELAYS).where(RELAYS.c.name == self._name).values(values))
-            if changed.rowcount == 0:
-                connection.execute(insert(RELAYS).values(name=self._name, **values))
+            known = set(
+                connection.execute(
+                    update(RELAYS).where(RELAYS.c.name.in_(self._names)).values(values).returning(RELAYS.c.name)
+                ).scalars()
+            )
+            new = [{"name": name, **values} for name in self._names if name not in known]
+            if new:
+                connection.execute(insert(RELAYS), new)
 
     def advance(self, ends: LogEnds) -> None:
         """Everything published before ``ends`` is marked. Nothing is noted where another holder has begun."""
@@ -115,6 +123,24 @@ class Tenure:
         """Everything published is marked, and nothing more will be: the next holder need not wait."""
         with self._engine.begin() as connection:
             connection.execute(update(RELAYS).where(*self._own).values(signed_off_at=datetime.now(UTC)))
+
+
+def _least(several: Sequence[LogEnds]) -> LogEnds:
+    """Where all of them lie before; a partition that one lacks is left out, and so read from its beginning."""
+    first, *others = several
+    return {
+        topic: {
+            number: min(offset, *(each[topic][number] for each in others)) if others else offset
+            for number, offset in partitions.items()
+            if all(number in each.get(topic, {}) for each in others)
+        }
+        for topic, partitions in first.items()
+    }
+
+
+def _ends(text: str) -> LogEnds:
+    found: dict[str, dict[str, int]] = orjson.loads(text)
+    return {topic: {int(number): offset for number, offset in each.items()} for topic, each in found.items()}
 
 
 def _text(ends: LogEnds) -> str:

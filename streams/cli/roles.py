@@ -49,9 +49,17 @@ async def _intake(settings: Settings) -> None:
         await run_workers([make_intake(system)], stop_event())
 
 
-@with_examples("webhook relay", "WEBHOOK_OUTBOX_DATABASE_URLS=postgresql://shop@db/shop webhook relay")
+@with_examples(
+    "webhook relay",
+    "WEBHOOK_OUTBOX_DATABASE_URLS=postgresql://shop@db/shop webhook relay",
+    "WEBHOOK_RELAY_SLICES=4 webhook relay  # up to four of them share each outbox",
+)
 def relay() -> None:
-    """Publish the outbox and what is due of the schedule; of several relays one publishes, the others stand by."""
+    """Publish the outbox and what is due of the schedule; of several relays one publishes, the others stand by.
+
+    With WEBHOOK_RELAY_SLICES above 1, the same for all, they share each outbox in PostgreSQL by keys: one that joins gets
+    its part within seconds, and the part of one that has gone is taken by the others. The schedule stays with one.
+    """
     settings = prepare("webhook relay")
     use_registry_ids(settings)
     engine = migrated(open_database(settings))

@@ -32,7 +32,7 @@ from streams.web.inbound import InboundResource
 from streams.web.inbound_deliveries import prune_deliveries
 from streams.web.openapi import documented
 from streams.web.problems import BODY_LIMIT_BYTES, Problem, answer_problems
-from streams.web.rate_limit import TokenRates
+from streams.web.rate_limit import Rates
 from streams.web.registry import registry_routes
 from streams.web.triggers import ENVELOPE_BYTES, TriggerResource
 from streams.web.waiting import WaitingResource
@@ -62,12 +62,13 @@ class Services:
 def create_app(settings: Settings, services: Services) -> web.Application:
     """The application. Its registry is left out where an external one gives the ids."""
     calls = BlockingCalls()
-    authenticator = Authenticator(services.tokens, calls, TokenRates(settings.http_token_rate_per_s))
+    authenticator = Authenticator(services.tokens, calls, Rates("token", settings.http_token_rate_per_s))
     foreground = Foreground(services.history, calls, settings.http_foreground_s)
     triggers = TriggerResource(services.plugins, services.sink, authenticator, calls, foreground)
     changes = ChangeResource(services.plugins, services.sink, authenticator, calls, settings.payload_limit_bytes)
     call_backs = CallBackResource(services.plugins, authenticator, calls)
-    inbound = InboundResource(services.plugins, services.sink, services.sources, calls)
+    rates = Rates("source", settings.http_source_rate_per_s)
+    inbound = InboundResource(services.plugins, services.sink, services.sources, calls, rates)
     events = EventResource(services.history, authenticator, calls)
     waiting = WaitingResource(services.waiting, authenticator, calls)
     # The cap holds while the body is read: what is over it is never parsed, nor kept.

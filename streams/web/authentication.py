@@ -7,7 +7,7 @@ from aiohttp import web
 from handlers.tenants.tokens import Scope, Token, TokenRepository
 from streams.web.blocking import BlockingCalls
 from streams.web.problems import Problem
-from streams.web.rate_limit import TokenRates
+from streams.web.rate_limit import Rates
 
 _LONGEST_TOKEN: Final = 200
 
@@ -15,7 +15,7 @@ _LONGEST_TOKEN: Final = 200
 class Authenticator:
     """Finds the token of a request."""
 
-    def __init__(self, tokens: TokenRepository, calls: BlockingCalls, rates: TokenRates) -> None:
+    def __init__(self, tokens: TokenRepository, calls: BlockingCalls, rates: Rates) -> None:
         self._tokens = tokens
         self._calls = calls
         self.rates = rates

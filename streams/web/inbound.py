@@ -26,6 +26,7 @@ from streams.web.bodies import read_bytes
 from streams.web.inbound_deliveries import DeliverySink
 from streams.web.openapi import object_of
 from streams.web.problems import Problem
+from streams.web.rate_limit import Rates
 from streams.web.routes import Answer, Parameter, Route
 
 _log = structlog.get_logger(__name__)
@@ -53,13 +54,15 @@ class InboundResource:
         sink: OutboxSink,
         sources: SourceRepository,
         calls: BlockingCalls,
+        rates: Rates,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``clock`` gives Unix seconds."""
+        """``rates`` are of sources, by their ids; ``clock`` gives Unix seconds."""
         self._service = service
         self._sink = sink
         self._sources = sources
         self._calls = calls
+        self._rates = rates
         self._clock = clock
         # Whoever asks for an unknown address waits for as much work as whoever signs wrongly.
         self._nobodys_secrets = (generated_secret(Scheme.STANDARD),)
@@ -85,12 +88,12 @@ class InboundResource:
                 ],
                 body={"type": "object", "description": "Whatever the provider sends; some send forms instead."},
                 answers={202: Answer("It is in the outbox.", object_of({"event_id": {"type": "string"}}))},
-                problems=[401, 404, 422, 503],
+                problems=[401, 404, 422, 429, 503],
             )
         ]
 
     async def post(self, request: web.Request) -> web.Response:
-        """202 ``{"event_id"}``; else a problem: 400 401 404 408 413 415 422 503.
+        """202 ``{"event_id"}``; else a problem: 400 401 404 408 413 415 422 429 503.
 
         Whatever is wrong with address, signature or time gets the same 401.
         """
@@ -108,6 +111,8 @@ class InboundResource:
 
     def _accept(self, address: _Address, signed: SignedRequest, media_type: str) -> str:
         source, tenant = self._authentic(address, signed)
+        # Only what is signed counts: whoever knows no more than the address cannot use up its source's rate.
+        self._rates.take(source.id)
         if not tenant.configuration.lists_route(source.route):
             raise Problem(404, "unknown_route", f"POST {source.route} is not among the tenant's plugin_routes")
         try:

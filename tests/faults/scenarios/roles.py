@@ -38,7 +38,7 @@ def play_relay(laboratory: Laboratory, size: Size) -> None:
 def _publishing(laboratory: Laboratory) -> Unit:
     """The relay that holds the outbox."""
     with laboratory.engine.connect() as connection:
-        holder = connection.execute(select(RELAYS.c.holder).where(RELAYS.c.name == "outbox")).scalar_one()
+        holder = connection.execute(select(RELAYS.c.holder).where(RELAYS.c.name == "outbox-0")).scalar_one()
     pid = int(holder.split(":")[1])
     return next(unit for unit in laboratory.supervisor.units if unit.pid == pid)
 

@@ -15,7 +15,7 @@ from schemas.codec import decode_as, encode
 from schemas.events import ModelChanged, TaskReady, now_micros
 from streams.broker.embedded import EmbeddedBroker
 from streams.capture.budget import RECORD_OVERHEAD_BYTES, Budget
-from streams.capture.outbox import OUTBOX, RELAYS, append
+from streams.capture.outbox import OUTBOX, RELAYS, SLICES, append
 from streams.capture.relay import Relay, RelayOptions
 from streams.database import create_database_engine
 from streams.settings import Settings
@@ -55,7 +55,7 @@ def test_rows_become_records_and_leave_the_outbox(
     with engine.connect() as connection:
         assert connection.execute(select(OUTBOX)).all() == []
         signed_off = connection.execute(select(RELAYS.c.signed_off_at)).scalars().all()
-    assert len(signed_off) == 2
+    assert len(signed_off) == SLICES + 1
     assert None not in signed_off
 
 

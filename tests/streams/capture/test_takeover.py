@@ -16,7 +16,7 @@ from projections.writer import write
 from schemas.codec import encode
 from schemas.events import now_micros, to_datetime
 from streams.capture.leadership import DatabaseLock
-from streams.capture.outbox import RELAYS, append
+from streams.capture.outbox import RELAYS, SLICES, append
 from streams.capture.relay import Relay, RelayOptions
 from streams.capture.takeover import Tenure
 from streams.database import create_database_engine
@@ -27,6 +27,7 @@ from tests.support.waiting import eventually
 from topics.catalogue import Catalogue
 
 WAITS = WEBHOOK_SCHEDULE.c
+OUTBOX_TENURES = [f"outbox-{number}" for number in range(SLICES)]
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def undispatched(engine: Engine) -> int:
 
 
 def holders(engine: Engine) -> int:
-    """Shares that have been published from."""
+    """The schedule and the slices of the outbox that have been published from."""
     with engine.connect() as connection:
         return len(connection.execute(select(RELAYS.c.name)).all())
 
@@ -95,15 +96,15 @@ def test_a_successor_waits_before_it_publishes(
         return Relay(embedded_settings, catalogue, [source], source, options)
 
     def take_over(number: int) -> None:
-        leave_uncleanly(other, "outbox")
+        leave_uncleanly(other, *OUTBOX_TENURES)
         with other.begin() as connection:
             append(connection, [change_row(catalogue, "other", number)])
         with running(relay(other, 0.1)):
             eventually(lambda: waiting(other) == 0)
 
     with running(relay(engine, 0.1)):
-        eventually(lambda: holders(engine) == 2)
-    leave_uncleanly(engine, "outbox")
+        eventually(lambda: holders(engine) == SLICES + 1)
+    leave_uncleanly(engine, *OUTBOX_TENURES)
     with engine.begin() as connection:
         append(connection, [change_row(catalogue, "7", 1)])
     take_over(1)
@@ -231,7 +232,7 @@ def test_no_holder_is_left_behind_by_a_process_that_ends(postgres_engine: Engine
 
 def test_a_holder_that_comes_to_after_another_has_begun_notes_nothing(engine: Engine) -> None:
     """R7: what the new one has published and not marked would lie before the ends that the old one knows."""
-    old, new = Tenure(engine, "schedule", "epoch", "old"), Tenure(engine, "schedule", "epoch", "new")
+    old, new = (Tenure(engine, ["schedule"], "epoch", holder) for holder in ("old", "new"))
     old.begin({"topic": {0: 1}})
     old.advance({"topic": {0: 2}})
     new.begin({"topic": {0: 3}})
@@ -240,3 +241,21 @@ def test_a_holder_that_comes_to_after_another_has_begun_notes_nothing(engine: En
     assert new.unclean_ends() == {"topic": {0: 3}}
     new.advance({"topic": {0: 5}})
     assert new.unclean_ends() == {"topic": {0: 5}}
+
+
+def test_who_splits_the_slices_otherwise_finds_what_its_predecessors_left(engine: Engine) -> None:
+    names = [f"outbox-{number}" for number in range(4)]
+    for holder, part, offset in (("a", names[:2], 7), ("b", names[2:], 5)):
+        Tenure(engine, part, "epoch", holder).begin({"topic": {0: offset, 1: 9}})
+    whole = Tenure(engine, names, "epoch", "c")
+    assert whole.unclean_ends() == {"topic": {0: 5, 1: 9}}
+    assert Tenure(engine, names[:1], "epoch", "d").unclean_ends() == {"topic": {0: 7, 1: 9}}
+    assert Tenure(engine, names, "another", "e").unclean_ends() is None
+    Tenure(engine, names[2:], "epoch", "b").sign_off()
+    assert whole.unclean_ends() == {"topic": {0: 7, 1: 9}}
+    # A topic that has grown: what one did not know has to be read from its beginning.
+    Tenure(engine, names[2:], "epoch", "f").begin({"topic": {0: 8}})
+    assert whole.unclean_ends() == {"topic": {0: 7}}
+    whole.begin({"topic": {0: 10, 1: 10}})
+    whole.sign_off()
+    assert Tenure(engine, names[3:], "epoch", "g").unclean_ends() is None

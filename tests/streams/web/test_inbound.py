@@ -5,6 +5,7 @@ import gzip
 import hmac
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,14 +45,21 @@ class Inbound:
             return answer.status, json.loads(await answer.read())
 
 
-@pytest.fixture
-async def inbound(settings: Settings, tmp_path: Path) -> AsyncIterator[Inbound]:
-    async with opened_door(settings, tmp_path) as door:
+@asynccontextmanager
+async def opened_inbound(settings: Settings, directory: Path) -> AsyncIterator[Inbound]:
+    """A door that serves, for the length of the block."""
+    async with opened_door(settings, directory) as door:
         SqlTenantRepository(door.engine, KEYRING).configure("1", LISTED)
         sources = SourceRepository(door.engine, KEYRING)
         new = [NewSource(scheme, "1", ROUTE, scheme, SECRETS.get(scheme)) for scheme in Scheme]
         paths = {each.scheme: f"/in/{sources.create(each).token}/shop/{ROUTE}" for each in new}
         yield Inbound(door, sources, paths)
+
+
+@pytest.fixture
+async def inbound(settings: Settings, tmp_path: Path) -> AsyncIterator[Inbound]:
+    async with opened_inbound(settings, tmp_path) as made:
+        yield made
 
 
 def now(scheme: Scheme, payload: object = None, *, delivery_id: str = "d1", before_s: int = 0) -> Sent:

@@ -2,12 +2,16 @@
 
 import gzip
 import json
+from dataclasses import replace
+from pathlib import Path
 
+from handlers.inbound.schemes import Scheme
 from streams.settings import Settings
 from streams.web.problems import Problem
-from streams.web.rate_limit import TokenRates
+from streams.web.rate_limit import Rates
 from tests.streams.web.test_app import ASKED, Door, opened_door
 from tests.streams.web.test_app import door as opened
+from tests.streams.web.test_inbound import now, opened_inbound
 
 door = opened
 
@@ -21,7 +25,7 @@ class Clock:
         return self.now
 
 
-def refusal(rates: TokenRates, token_id: int) -> Problem | None:
+def refusal(rates: Rates, token_id: int) -> Problem | None:
     try:
         rates.take(token_id)
     except Problem as problem:
@@ -31,7 +35,7 @@ def refusal(rates: TokenRates, token_id: int) -> Problem | None:
 
 def test_a_token_may_ask_at_its_rate_with_a_burst_of_two_seconds() -> None:
     clock = Clock()
-    rates = TokenRates(10, clock)
+    rates = Rates("token", 10, clock)
     assert [refusal(rates, 1) for _ in range(20)] == [None] * 20
     refused = refusal(rates, 1)
     assert refused is not None
@@ -43,7 +47,7 @@ def test_a_token_may_ask_at_its_rate_with_a_burst_of_two_seconds() -> None:
 
 def test_a_large_batch_passes_and_is_made_up_for() -> None:
     clock = Clock()
-    rates = TokenRates(10, clock)
+    rates = Rates("token", 10, clock)
     assert refusal(rates, 1) is None
     rates.count(1, 999)
     refused = refusal(rates, 1)
@@ -56,7 +60,7 @@ def test_a_large_batch_passes_and_is_made_up_for() -> None:
 
 
 def test_nought_is_no_limit() -> None:
-    rates = TokenRates(0, Clock())
+    rates = Rates("token", 0, Clock())
     assert [refusal(rates, 1) for _ in range(1000)] == [None] * 1000
 
 
@@ -76,6 +80,26 @@ async def test_too_many_requests_are_told_when_to_come_again(settings: Settings,
         # Another token is not kept waiting.
         assert (await door.post(ASKED, "bound"))[0] == 202
         assert len(door.requests()) == 2
+
+
+async def test_a_source_that_sends_too_often_is_told_when_to_come_again(settings: Settings, tmp_path: Path) -> None:
+    slow = settings.model_copy(update={"http_source_rate_per_s": 0.001})
+    async with opened_inbound(slow, tmp_path) as inbound:
+        first, second = (now(Scheme.STANDARD, delivery_id=each) for each in ("d1", "d2"))
+        # What is not signed uses nothing up.
+        forged = replace(first, body=first.body + b" ")
+        assert [(await inbound.post(each))[0] for each in (forged, first, forged)] == [401, 202, 401]
+        async with inbound.door.client.post(
+            inbound.paths[Scheme.STANDARD], data=second.body, headers=second.headers
+        ) as answer:
+            problem = json.loads(await answer.read())
+        assert (answer.status, problem["code"]) == (429, "rate_limited")
+        assert "this source may send 0.001 requests" in problem["detail"]
+        assert 0 < int(answer.headers["Retry-After"]) <= 1000
+        # Another source is not kept waiting, and no token either.
+        assert (await inbound.post(now(Scheme.GITHUB)))[0] == 202
+        assert (await inbound.door.post(ASKED))[0] == 202
+        assert len(inbound.door.requests()) == 3
 
 
 async def test_a_packed_body_is_unpacked_and_bounded(door: Door) -> None:
