@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from streams.background import run_in_background
+from streams.capture.outbox import SLICES
 from streams.errors import SetupError
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,11 @@ _IDLE_PROOFS: Final = 3
 _END_WHEN_GONE: Final = text(
     "SELECT set_config('idle_session_timeout', :idle_ms, false), set_config('tcp_keepalives_idle', '5', false), "
     "set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '2', false)"
+)
+_SLICES_HELD: Final = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock' "
+    "AND classid = CAST(:space AS bigint)::oid AND objsubid = 2 AND CAST(objid AS bigint) < :slices "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 _END_WHEN_IDLE: Final = text("SET LOCAL idle_in_transaction_session_timeout = '15s'")
 
@@ -135,6 +141,14 @@ def own_session(engine: Engine, idle_s: float) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def slices_held(connection: Connection) -> int | None:
+    """How many slices of this database's outbox some relay holds now; ``None`` where no server knows, as for SQLite."""
+    if connection.dialect.name != "postgresql":
+        return None
+    held: int = connection.execute(_SLICES_HELD, {"space": NAMESPACE, "slices": SLICES}).scalar_one()
+    return held
 
 
 def end_when_idle(connection: Connection) -> None:

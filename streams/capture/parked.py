@@ -71,12 +71,6 @@ def parked_rows(connection: Connection, selection: Selection, limit: int | None 
     ]
 
 
-def count_parked(connection: Connection) -> int:
-    """How many rows are set aside."""
-    count: int = connection.execute(select(func.count()).select_from(OUTBOX).where(_PARKED)).scalar_one()
-    return count
-
-
 def put_back(connection: Connection, selection: Selection) -> int:
     """Let the relay try these rows again, each at its old place among what waits; how many there are."""
     change = update(OUTBOX).where(*selection.conditions()).values(parked_at=None, parked_reason=None)

@@ -9,6 +9,7 @@ import typer
 from sqlalchemy import Engine
 
 from streams.broker.runtime import resolve
+from streams.capture.outbox_state import outbox_state
 from streams.capture.parked import ParkedRow, Selection, drop, parked_rows, put_back
 from streams.cli.console import Json, examples, note, say, show, show_json
 from streams.database import check_migrations, create_database_engine, open_database
@@ -25,11 +26,19 @@ _COLUMNS: Final = {
     "payload_bytes": "BYTES",
     "reason": "REASON",
 }
+_STATUS: Final = {
+    "source": "DATABASE",
+    "waiting": "WAITING",
+    "waiting_since": "SINCE",
+    "parked": "SET ASIDE",
+    "parked_since": "SINCE",
+    "slices_held": "HELD",
+}
 
 outbox_app = typer.Typer(
     name="outbox",
-    help="Rows of the outboxes: what the relay could not publish."
-    + examples("webhook outbox parked list", "webhook outbox parked retry --all --dry-run"),
+    help="Rows of the outboxes: what waits, and what the relay could not publish."
+    + examples("webhook outbox status", "webhook outbox parked list", "webhook outbox parked retry --all --dry-run"),
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -52,6 +61,30 @@ Tenant = Annotated[str | None, typer.Option(help="Only of this tenant: its websi
 Topic = Annotated[str | None, typer.Option(help="Only what was to go to this topic.")]
 Every = Annotated[bool, typer.Option("--all", help="Every row that is set aside.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show which ones, and change nothing.")]
+
+
+@outbox_app.command("status")
+def status(as_json: Json = False) -> None:
+    """Show what each outbox holds: what waits to be published and since when, and what is set aside.
+
+    HELD counts the slices that a relay publishes now, of 16; with fewer something stands still.
+
+    Exit codes: 0 nothing is set aside, 1 something is, 2 set-up.
+
+    [bold]Examples[/bold]
+
+      webhook outbox status
+
+      webhook outbox status --json | jq '.[].waiting'
+    """
+    rows: list[dict[str, Any]] = []
+    with _opened() as engines:
+        for engine in engines:
+            with engine.connect() as connection:
+                rows.append({"source": _name(engine), **asdict(outbox_state(connection))})
+    show(rows, _STATUS, as_json, "There is no outbox.")
+    if any(row["parked"] for row in rows):
+        raise typer.Exit(1)
 
 
 @parked_app.command("list")
@@ -148,7 +181,11 @@ def _rows(engine: Engine, selection: Selection, limit: int | None = None) -> lis
 
 
 def _shown(row: ParkedRow, engine: Engine) -> dict[str, Any]:
-    return {**asdict(row), "source": engine.url.render_as_string(hide_password=True)}
+    return {**asdict(row), "source": _name(engine)}
+
+
+def _name(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
 
 
 def _carry_out(what: str, selection: Selection, dry_run: bool, as_json: bool) -> None:

@@ -57,8 +57,8 @@ async def _intake(settings: Settings) -> None:
 def relay() -> None:
     """Publish the outbox and what is due of the schedule; of several relays one publishes, the others stand by.
 
-    With WEBHOOK_RELAY_SLICES above 1, the same for all, they share each outbox in PostgreSQL by keys: one that joins gets
-    its part within seconds, and the part of one that has gone is taken by the others. The schedule stays with one.
+    With WEBHOOK_RELAY_SLICES above 1, the same for all, they share each outbox in PostgreSQL by keys: one that joins
+    gets its part within seconds, and the part of one that has gone is taken by the others. The schedule stays with one.
     """
     settings = prepare("webhook relay")
     use_registry_ids(settings)

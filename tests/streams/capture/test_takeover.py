@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from projections.migrate import upgrade
 from projections.records import LogRecord, Scheduled
@@ -15,7 +16,7 @@ from projections.tables import WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
 from projections.writer import write
 from schemas.codec import encode
 from schemas.events import now_micros, to_datetime
-from streams.capture.leadership import DatabaseLock
+from streams.capture.leadership import DatabaseLock, end_when_idle, own_session, slices_held
 from streams.capture.outbox import RELAYS, SLICES, append
 from streams.capture.relay import Relay, RelayOptions
 from streams.capture.takeover import Tenure
@@ -205,6 +206,8 @@ def test_a_holder_whose_session_is_ended_holds_no_more_and_another_may(postgres_
     first, second = (DatabaseLock(postgres_engine, (1, 2), proof_timeout_s=30) for _ in range(2))
     assert first.acquire()
     assert not second.acquire()
+    with postgres_engine.connect() as connection:
+        assert slices_held(connection) == 2
     with postgres_engine.begin() as connection:
         connection.execute(
             text(
@@ -217,6 +220,26 @@ def test_a_holder_whose_session_is_ended_holds_no_more_and_another_may(postgres_
     eventually(second.acquire, 60)
     first.release()
     second.release()
+
+
+@pytest.mark.postgres
+def test_the_server_ends_a_session_that_asks_nothing(postgres_engine: Engine) -> None:
+    """As of a process that is stopped: its machine still answers for it."""
+    connection = own_session(postgres_engine, 0.2)
+
+    def is_ended() -> bool:
+        with postgres_engine.connect() as other:
+            query = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+            return not other.execute(query, {"pid": pid}).scalar_one()
+
+    pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    eventually(is_ended, 60)
+    with pytest.raises(DBAPIError):
+        connection.execute(text("SELECT 1"))
+    connection.close()
+    with postgres_engine.begin() as transaction:
+        end_when_idle(transaction)
+        assert transaction.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one() == "15s"
 
 
 @pytest.mark.postgres

@@ -43,6 +43,11 @@ def parked(*arguments: str) -> Result:
     return outcome
 
 
+def status() -> tuple[int, list[dict[str, object]]]:
+    outcome = CliRunner().invoke(app, ["outbox", "status", "--json"])
+    return outcome.exit_code, json.loads(outcome.stdout)
+
+
 def ids(*arguments: str) -> list[str]:
     return [row["record_id"] for row in json.loads(parked("list", *arguments, "--json").stdout)]
 
@@ -72,6 +77,15 @@ def test_rows_are_put_back_or_dropped_and_only_those_that_are_set_aside(engines:
     for engine, left in ((system, ["1-0", "1-1"]), (shop, ["2-0", "2-1", "2-3"])):
         with engine.connect() as connection:
             assert list(connection.execute(select(OUTBOX.c.record_id).order_by(OUTBOX.c.id)).scalars()) == left
+
+
+def test_the_status_tells_what_waits_and_fails_while_something_is_set_aside(engines: list[Engine]) -> None:
+    code, rows = status()
+    assert (code, [(row["waiting"], row["parked"], row["slices_held"]) for row in rows]) == (1, [(2, 2, None)] * 2)
+    assert all(str(row["waiting_since"]).endswith("Z") and row["parked_since"] for row in rows)
+    parked("drop", "--all")
+    code, rows = status()
+    assert (code, [(row["waiting"], row["parked"], row["parked_since"]) for row in rows]) == (0, [(2, 0, None)] * 2)
 
 
 @pytest.mark.parametrize("command", ["retry", "drop"])
