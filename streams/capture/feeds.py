@@ -1,6 +1,7 @@
 """What a relay publishes from: a table with rows in an order; and the first such table, the outbox."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -21,6 +22,12 @@ from topics.catalogue import Catalogue
 _CHUNK: Final = 500
 _LOOK_BEHIND: Final = 20_000
 """So many ids behind a full batch others are looked for: what is looked at costs its time each time."""
+LOOK_BACK: Final = 20_000
+"""So many ids before the last one published each look begins: whoever got an id first may well commit later."""
+WHOLE_LOOK_S: Final = 1.0
+"""So often a look begins at the first id, for who commits much later still."""
+_IN_ORDER: Final = text("SET LOCAL enable_sort = off")
+"""Else statistics from when the table was empty let PostgreSQL sort all that waits, for each batch."""
 
 _BLOCK_OF_IDS: Final = text(
     "SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('webhook_outbox', 'id')::regclass"
@@ -93,7 +100,14 @@ class OutboxFeed:
     header: Final = "outbox_id"
     shown_by: Final = "webhook outbox parked list"
 
-    def __init__(self, catalogue: Catalogue, keep: bool, share: int = 0, shares: int = 1) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        keep: bool,
+        share: int = 0,
+        shares: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """The part ``share`` of ``shares``, from 0 on. ``keep``: published rows stay, with ``published_at``; else they
         are deleted.
         """
@@ -106,9 +120,14 @@ class OutboxFeed:
         self.tenures = tuple(f"outbox-{number}" for number in slices)
         self._keep = keep
         self._slices = slices
+        self._clock = clock
+        # Of the rows up to this id all that could be seen have been read.
+        self._seen = 0
+        self._whole_at = float("-inf")
 
     def begin(self) -> None:
         """See ``Feed``."""
+        self._seen, self._whole_at = 0, float("-inf")
 
     def check(self, connection: Connection) -> None:
         """See ``Feed``. A sequence that hands out ids in blocks would number a key's later commits lower."""
@@ -127,14 +146,20 @@ class OutboxFeed:
         Of each tenant the first rows are taken, and a key is of one tenant: so each key keeps its order.
         """
         waiting = self._waiting(full)
+        if connection.dialect.name == "postgresql":
+            connection.execute(_IN_ORDER)
         rows = connection.execute(waiting.limit(limit)).mappings().all()
         crowd = crowding(rows, limit // 2) if len(rows) == limit else None
-        if crowd is None:
-            return rows
-        behind = waiting.where(OUTBOX.c.tenant_id != crowd, OUTBOX.c.id <= rows[-1]["id"] + _LOOK_BEHIND)
-        others = connection.execute(behind.limit(limit // 2)).mappings().all()
-        own = [row for row in rows if row["tenant_id"] == crowd]
-        return sorted([*own[: limit - len(others)], *others], key=lambda row: int(row["id"]))
+        if crowd is not None:
+            behind = waiting.where(OUTBOX.c.tenant_id != crowd, OUTBOX.c.id <= rows[-1]["id"] + _LOOK_BEHIND)
+            others = connection.execute(behind.limit(limit // 2)).mappings().all()
+            own = [row for row in rows if row["tenant_id"] == crowd][: limit - len(others)]
+            self._seen = own[-1]["id"]
+            return sorted([*own, *others], key=lambda row: int(row["id"]))
+        if rows:
+            last: int = rows[-1]["id"]
+            self._seen = last if len(rows) == limit else max(last, self._seen)
+        return rows
 
     def _waiting(self, full: Iterable[str]) -> Select[Any]:
         query = (
@@ -142,6 +167,12 @@ class OutboxFeed:
             .where(OUTBOX.c.published_at.is_(None), OUTBOX.c.parked_at.is_(None), OUTBOX.c.topic.not_in(list(full)))
             .order_by(OUTBOX.c.id)
         )
+        now = self._clock()
+        if self._keep or now - self._whole_at >= WHOLE_LOOK_S:
+            self._whole_at = now
+        else:
+            # What was deleted stays in the index while somebody's snapshot may need it: an hour's dump, say.
+            query = query.where(OUTBOX.c.id > self._seen - LOOK_BACK)
         return query.where(OUTBOX.c.slice.in_(self._slices)) if len(self._slices) < SLICES else query
 
     def row_id(self, row: RowMapping) -> str:
