@@ -4,6 +4,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,15 @@ def test_where_nothing_is_known_nothing_changes(settings: Settings) -> None:
 def engine(postgres_database: str) -> Iterator[Engine]:
     engine = create_database_engine(postgres_database)
     upgrade(engine, ("projections", "outbox"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Engine]:
+    """A tenant's own database."""
+    engine = create_database_engine(f"sqlite:///{tmp_path}/shop.db")
+    upgrade(engine, ("outbox",))
     yield engine
     engine.dispose()
 
@@ -106,21 +116,27 @@ def end_sessions(engine: Engine) -> None:
 @pytest.mark.postgres
 @pytest.mark.embedded
 def test_relays_share_an_outbox_and_each_key_keeps_its_order(
-    embedded_settings: Settings, catalogue: Catalogue, engine: Engine
+    embedded_settings: Settings, catalogue: Catalogue, engine: Engine, shop: Engine
 ) -> None:
-    """One relay has all four shares, a second gets two of them, and all of them once the first has left."""
+    """One relay has all four shares, a second gets two of them, and all of them once the first has left.
+
+    A tenant's database beside it is published all the time, by whoever has it.
+    """
     settings = embedded_settings.model_copy(update={"relay_slices": 4, "relay_batch": 7})
     expected: dict[bytes, list[str]] = defaultdict(list)
 
     def relay() -> Relay:
-        return Relay(settings, catalogue, [engine], engine, RelayOptions(epoch="one"))
+        return Relay(settings, catalogue, [engine, shop], engine, RelayOptions(epoch="one"))
 
     def write() -> None:
         begin = sum(map(len, expected.values()))
-        rows = [change_row(catalogue, str(number % 40), begin + number) for number in range(200)]
+        rows = [change_row(catalogue, str(number), begin + number) for number in range(40)]
         with engine.begin() as connection:
             append(connection, rows)
-        for row in rows:
+        sold = change_row(catalogue, "shop", begin)
+        with shop.begin() as connection:
+            append(connection, [sold])
+        for row in (*rows, sold):
             expected[row.record_key].append(row.record_id)
 
     def holders() -> set[str]:
@@ -140,7 +156,7 @@ def test_relays_share_an_outbox_and_each_key_keeps_its_order(
         eventually(lambda: kept(alone) == 2, 60)
         first.close()
         eventually(lambda: kept(alone) == 0, 60)
-        eventually(lambda: waiting(engine) == 0, 60)
+        eventually(lambda: waiting(engine) + waiting(shop) == 0, 60)
     found: dict[bytes, list[str]] = defaultdict(list)
     for key, headers, _ in published(embedded_settings, catalogue, catalogue.changes):
         found[key].append(headers["outbox_id"])
