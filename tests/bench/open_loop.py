@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,19 +14,24 @@ MOST_CONNECTIONS: Final = 8000
 
 @dataclass(slots=True)
 class Figures:
-    """What came of the requests. Latencies in seconds, from when a request was due; ``event_ids`` of those taken."""
+    """What came of the requests. Latencies in seconds, from when a request was due; ``event_ids`` of those taken.
+
+    ``answers_s`` are from when it was sent: on a busy machine this client itself may be late.
+    """
 
     sent: int = 0
     elapsed_s: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
+    answers_s: list[float] = field(default_factory=list)
     event_ids: list[str] = field(default_factory=list)
     broken: int = 0
 
-    def latency_s(self, share: float) -> float:
-        """The latency that this share of the answers has at most; 0 without answers."""
-        ordered = sorted(self.latencies_s)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+def share_s(seconds: Sequence[float], share: float) -> float:
+    """What this share of the times has at most; 0 where there are none."""
+    ordered = sorted(seconds)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 class _Connection(asyncio.Protocol):
@@ -38,6 +43,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._due = 0.0
+        self._sent = 0.0
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -48,6 +54,7 @@ class _Connection(asyncio.Protocol):
         """Send a request that was due at a time of the loop."""
         assert self._transport is not None
         self.busy, self._due, self._buffer = True, due, b""
+        self._sent = asyncio.get_running_loop().time()
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -62,7 +69,9 @@ class _Connection(asyncio.Protocol):
             return
         status = int(head[9:12])
         self._figures.statuses[status] += 1
-        self._figures.latencies_s.append(asyncio.get_running_loop().time() - self._due)
+        now = asyncio.get_running_loop().time()
+        self._figures.latencies_s.append(now - self._due)
+        self._figures.answers_s.append(now - self._sent)
         if status == 202:
             self._figures.event_ids.append(orjson.loads(body)["event_id"])
         self.busy = False
