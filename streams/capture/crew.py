@@ -94,7 +94,8 @@ class DatabaseCrew:
                 finally:
                     connection.close()
             except (DBAPIError, PoolTimeout) as error:
-                log.warning("the other relays cannot be seen now", error=str(error))
+                cause = getattr(error, "orig", None) or error
+                log.warning("the other relays cannot be seen now", error=str(cause))
             self._own = None
             time.sleep(_LOOKS_EVERY_S)
 
