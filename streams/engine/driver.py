@@ -7,19 +7,16 @@ and what happens at a revocation is decided here.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
 
 import structlog
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
-from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as base
 from faust.types.tuples import TP, ConsumerMessage
 
-from streams.engine.assignment import Assignment, Position
-from streams.engine.fetched import use_light_records
-from streams.engine.lasting_client import use_lasting_clients
-from streams.engine.partitions import Batch, CommitOffset, Partition
+from streams.engine.assignment import Assignment
+from streams.engine.consumer_thread import BatchConsumerThread, Fetched
+from streams.engine.partitions import Batch, Partition
 
 _log = structlog.get_logger(__name__)
 
@@ -42,113 +39,11 @@ _COMMIT_TRIES: Final = 5
 _COMMIT_PAUSE_S: Final = 0.2
 
 
-class BatchConsumerThread(base.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """The thread of the aiokafka consumer: commits with metadata, reads commits with metadata."""
+class _Fetch(NamedTuple):
+    """A fetch under way, begun when the flow had been stopped ``stops`` times."""
 
-    logger = logging.getLogger("faust")
-
-    def _create_worker_consumer(self, transport: Any = None) -> Any:
-        use_light_records()
-        use_lasting_clients()
-        consumer = super()._create_worker_consumer(transport)
-        # Faust fixes 1500 ms, which the embedded broker waits out on every empty fetch (DESIGN §11).
-        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms
-        return consumer
-
-    async def on_start(self) -> None:
-        """Report each successful heartbeat, by the time it was sent (R5)."""
-        await super().on_start()
-        coordinator = self._ensure_consumer()._coordinator
-        heartbeat = coordinator._do_heartbeat
-
-        async def reported() -> bool:
-            sent = time.monotonic()
-            is_member: bool = await heartbeat()
-            if is_member:
-                self.app.fence.beat(sent)
-            return is_member
-
-        coordinator._do_heartbeat = reported
-
-    async def _commit(self, offsets: Mapping[TP, CommitOffset]) -> bool:
-        consumer = self._ensure_consumer()
-        assigned = self.assignment()
-        wanted = {
-            base.ensure_aiokafka_TP(tp): OffsetAndMetadata(int(offset), offset.metadata)
-            for tp, offset in offsets.items()
-            if tp in assigned
-        }
-        if len(wanted) < len(offsets):
-            return False
-        try:
-            await consumer.commit(wanted)
-        except (CommitFailedError, IllegalStateError) as error:
-            _log.info("a commit came too late for its assignment", error=str(error))
-            return False
-        except KafkaError as error:
-            _log.warning("a commit failed; it is tried again", error=repr(error))
-            return False
-        return True
-
-    async def positions(self) -> dict[TP, Position]:
-        """Where each assigned partition begins, and what rode beside its last commit."""
-        found: dict[TP, Position] = await self.call_thread(self._positions)
-        return found
-
-    async def _positions(self) -> dict[TP, Position]:
-        consumer = self._ensure_consumer()
-        assigned = list(consumer.assignment())
-        if not assigned:
-            return {}
-        # The consumer's own committed() drops the metadata.
-        committed = await consumer._coordinator.fetch_committed_offsets(assigned)
-        begun = {tp: found for tp, found in committed.items() if found.offset >= 0}
-        fresh = [tp for tp in assigned if tp not in begun]
-        first = await consumer.beginning_offsets(fresh) if fresh else {}
-        return {
-            TP(tp.topic, tp.partition): Position(begun[tp].offset, begun[tp].metadata)
-            if tp in begun
-            else Position(first[tp], None)
-            for tp in assigned
-        }
-
-    async def seek_all(self, offsets: Mapping[TP, int]) -> None:
-        """Read on from these offsets, where the partitions are still assigned."""
-        await self.call_thread(self._seek_all, offsets)
-
-    async def _seek_all(self, offsets: Mapping[TP, int]) -> None:
-        consumer = self._ensure_consumer()
-        assigned = consumer.assignment()
-        for tp, offset in offsets.items():
-            at = base.ensure_aiokafka_TP(tp)
-            if at in assigned:
-                consumer.seek(at, offset)
-
-    async def check_errors(self) -> None:
-        """Raise what stopped the group's coordination; without asking, aiokafka would wait for ever (R8)."""
-        await self.call_thread(self._check_errors)
-
-    async def _check_errors(self) -> None:
-        if self._consumer is not None and self._consumer._coordinator is not None:
-            self._consumer._coordinator.check_errors()
-
-    async def behind(self) -> set[TP]:
-        """Partitions of which the brokers have more than was fetched."""
-        found: set[TP] = await self.call_thread(self._behind)
-        return found
-
-    async def _behind(self) -> set[TP]:
-        subscription = self._ensure_consumer()._subscription.subscription
-        assignment = subscription.assignment if subscription is not None else None
-        states = {tp: assignment.state_value(tp) for tp in assignment.tps} if assignment is not None else {}
-        return {
-            TP(tp.topic, tp.partition)
-            for tp, state in states.items()
-            if state.has_valid_position and state.highwater is not None and state.position < state.highwater
-        }
-
-    def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing: Faust judges by acknowledgements that are not used here; ``watchdog`` judges instead."""
+    stops: int
+    records: "asyncio.Future[Fetched]"
 
 
 class BatchConsumer(base.Consumer):  # type: ignore[misc]
@@ -161,6 +56,7 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
         self.assigned: Assignment = self.app.assigned
         self._stops = 0
         self._behind = False
+        self._ahead: _Fetch | None = None
         self._letting_go = asyncio.Lock()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
@@ -191,31 +87,51 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
             self.assigned.confirm(marks)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """One fetch. Partitions without room are left out, and there is no fetch where none has (R13)."""
+        """One fetch; the next is begun before its records are given out.
+
+        Partitions without room are left out, and there is no fetch where none has (R13).
+        """
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
-        if self._behind:
-            # A discarded fetch has moved the positions: go back to what each partition expects.
-            self._behind = False
-            await self._thread.seek_all(self.assigned.next_offsets())
-        stops = self._stops
+        fetch, self._ahead = self._ahead, None
+        if fetch is None:
+            if self._behind:
+                # A discarded fetch has moved the positions: go back to what each partition expects.
+                self._behind = False
+                await self._thread.seek_all(self.assigned.next_offsets())
+            fetch = self._begin_fetch()
+        if fetch is None:
+            await asyncio.sleep(FETCH_WHILE_FULL_S)
+            return
+        try:
+            records = await fetch.records
+        except asyncio.CancelledError:
+            # It may have taken its records all the same.
+            self._behind = True
+            raise
+        if not records or self.should_stop:
+            return
+        if self._stops != fetch.stops or not self.flow_active:
+            self._behind = True
+            return
+        messages = await self._messages(records)
+        # Else the lanes run dry: from here to the next call lie a dozen turns of the loop, each as long as a slice.
+        if self._stops == fetch.stops and self.flow_active:
+            self._ahead = self._begin_fetch()
+        for tp, message in messages:
+            yield tp, message
+
+    def _begin_fetch(self) -> _Fetch | None:
+        """A fetch from the partitions that have room; none where no partition has."""
         active = set(self._get_active_partitions())
         open_tps = {tp for tp in active if self._has_room(tp)}
         if not open_tps:
             # To Faust an empty set means: no filter.
-            await asyncio.sleep(FETCH_WHILE_FULL_S)
-            return
+            return None
         wait_s = FETCH_S if len(open_tps) == len(active) else FETCH_WHILE_FULL_S
-        records = await self._getmany(active_partitions=open_tps, timeout=wait_s)
-        if not records or self.should_stop:
-            return
-        if self._stops != stops or not self.flow_active:
-            self._behind = True
-            return
-        for tp, message in await self._messages(records):
-            yield tp, message
+        return _Fetch(self._stops, self._thread.begin_fetch(open_tps, wait_s))
 
-    async def _messages(self, records: Mapping[Any, list[Any]]) -> list[tuple[TP, ConsumerMessage]]:
+    async def _messages(self, records: Fetched) -> list[tuple[TP, ConsumerMessage]]:
         messages: list[tuple[TP, ConsumerMessage]] = []
         back: dict[TP, int] = {}
         for fetched_tp, fetched in records.items():
@@ -259,7 +175,9 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
 
     def _has_room(self, tp: TP) -> bool:
         partition = self.assigned.find(tp)
-        return partition is not None and partition.in_transit < IN_TRANSIT and self.assigned.has_room(partition)
+        if partition is None or partition.in_transit >= (1 if partition.is_careful else IN_TRANSIT):
+            return False
+        return self.assigned.has_room(partition)
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit what the partitions' own ackers say; Faust's lists of acknowledgements are thrown away."""
@@ -292,6 +210,14 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
                 return
             await asyncio.sleep(_COMMIT_PAUSE_S)
         _log.warning("the last commit of an assignment was refused; its next owner finds the outcomes in the ledger")
+
+    async def on_stop(self) -> None:
+        """Nobody asks any more for what was fetched ahead."""
+        await super().on_stop()
+        fetch, self._ahead = self._ahead, None
+        if fetch is not None and not fetch.records.cancel() and not fetch.records.cancelled():
+            # Looked at, else asyncio complains that nobody did.
+            fetch.records.exception()
 
     async def on_shutdown(self) -> None:
         """After the group was left: what still runs may end (R5)."""

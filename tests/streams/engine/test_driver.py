@@ -1,7 +1,7 @@
 """The driver's own order of things, where a broker could not be made to show it each time."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from faust.types.tuples import TP
@@ -9,15 +9,21 @@ from faust.types.tuples import TP
 from streams.engine.assignment import Position
 from streams.engine.driver import BatchConsumer
 from streams.engine.fence import Fence
+from tests.support.waiting import eventually_async
 
 PLACE = TP("tier", 0)
 
 
 class Thread:
-    """The consumer's thread, as far as a seek asks it."""
+    """The consumer's thread, as far as a seek or a fetch asks it."""
 
     def __init__(self) -> None:
         self.sought: list[Mapping[TP, int]] = []
+        self.fetches: list[asyncio.Future[dict[TP, list[int]]]] = []
+
+    def begin_fetch(self, _partitions: Collection[TP], _wait_s: float) -> "asyncio.Future[dict[TP, list[int]]]":
+        self.fetches.append(asyncio.get_running_loop().create_future())
+        return self.fetches[-1]
 
     async def positions(self) -> dict[TP, Position]:
         return {PLACE: Position(7, None)}
@@ -81,22 +87,66 @@ class Fetching(BatchConsumer):
         return list(records.items())
 
 
+def fetching() -> Any:
+    consumer: Any = Fetching.__new__(Fetching)
+    consumer._stops, consumer._behind, consumer._ahead, consumer.flow_active = 1, False, None, True
+    consumer.assigned, consumer._thread = Fetched(), Thread()
+    return consumer
+
+
+async def taken(consumer: Any) -> list[Any]:
+    """What one call of ``getmany`` gives out."""
+    return [each async for each in consumer.getmany(1.0)]
+
+
+async def begun(consumer: Any, count: int) -> "asyncio.Future[dict[TP, list[int]]]":
+    """The fetch with that number, once it has been begun."""
+    await eventually_async(lambda: len(consumer._thread.fetches) >= count)
+    found: asyncio.Future[dict[TP, list[int]]] = consumer._thread.fetches[count - 1]
+    return found
+
+
 async def test_a_fetch_during_which_the_flow_was_stopped_is_discarded_and_sought_again() -> None:
     """R23. Its records have moved the positions, and nobody would ever finish them."""
-    consumer: Any = Fetching.__new__(Fetching)
-    consumer._stops, consumer._behind, consumer.flow_active = 1, False, True
-    consumer.assigned, consumer._thread = Fetched(), Thread()
-    stops = [1, 0]
-
-    async def fetch(**_options: object) -> dict[TP, list[int]]:
-        # The flow is stopped, and goes on before the fetch is back.
-        consumer._stops += stops.pop(0)
-        return {PLACE: [7]}
-
-    consumer._getmany = fetch
-    assert [each async for each in consumer.getmany(1.0)] == []
+    consumer = fetching()
+    first = asyncio.create_task(taken(consumer))
+    fetch = await begun(consumer, 1)
+    # The flow is stopped, and goes on before the fetch is back.
+    consumer._stops += 1
+    fetch.set_result({PLACE: [7]})
+    assert await first == []
     assert consumer._thread.sought == []
-    assert [each async for each in consumer.getmany(1.0)] == [(PLACE, [7])]
+    second = asyncio.create_task(taken(consumer))
+    (await begun(consumer, 2)).set_result({PLACE: [7]})
+    assert await second == [(PLACE, [7])]
+    assert consumer._thread.sought == [{PLACE: 7}]
+
+
+async def test_the_next_fetch_is_begun_before_records_are_given_out_and_is_the_next_to_be_taken() -> None:
+    consumer = fetching()
+    first = consumer.getmany(1.0)
+    giving = asyncio.create_task(anext(first))
+    (await begun(consumer, 1)).set_result({PLACE: [7]})
+    assert await giving == (PLACE, [7])
+    ahead = await begun(consumer, 2)
+    assert [each async for each in first] == []
+    ahead.set_result({PLACE: [8]})
+    assert await taken(consumer) == [(PLACE, [8])]
+    assert consumer._thread.sought == []
+
+
+async def test_what_was_fetched_ahead_of_a_stop_is_discarded_and_sought_again() -> None:
+    """R23. It was complete before the stop, and nobody had asked for it yet."""
+    consumer = fetching()
+    first = asyncio.create_task(taken(consumer))
+    (await begun(consumer, 1)).set_result({PLACE: [7]})
+    await first
+    (await begun(consumer, 2)).set_result({PLACE: [8]})
+    consumer._stops += 1
+    assert await taken(consumer) == []
+    third = asyncio.create_task(taken(consumer))
+    (await begun(consumer, 3)).set_result({PLACE: [8]})
+    assert await third == [(PLACE, [8])]
     assert consumer._thread.sought == [{PLACE: 7}]
 
 
