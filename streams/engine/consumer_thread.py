@@ -16,6 +16,7 @@ from streams.engine.assignment import Position
 from streams.engine.fetched import use_light_records
 from streams.engine.lasting_client import use_lasting_clients
 from streams.engine.partitions import CommitOffset
+from streams.engine.prompt_fetcher import use_prompt_fetchers
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +32,7 @@ class BatchConsumerThread(base.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any = None) -> Any:
         use_light_records()
         use_lasting_clients()
+        use_prompt_fetchers()
         consumer = super()._create_worker_consumer(transport)
         # Faust fixes 1500 ms, which the embedded broker waits out on every empty fetch (DESIGN §11).
         consumer._fetch_max_wait_ms = self.app.fetch_wait_ms
