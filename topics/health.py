@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 from topics.tiers import Tier
 
 Status: TypeAlias = Literal["healthy", "warning", "unhealthy", "error"]
+"""From the best to the worst; the words of the original product, which scripts look for."""
 
 _PASSED_OVER: Final[frozenset[Status]] = frozenset({"unhealthy", "error"})
 
@@ -39,6 +40,13 @@ class HealthSnapshot:
         return self.states.get(tier, _NOTHING_KNOWN)
 
 
+OVERDUE_S: Final = 5.0
+"""Seconds from which a waiting record counts against its tier. A tier in good order always holds some: a busy one those
+of half a second, until their offsets are committed, and a burst is worked off before anybody needs to know."""
+
+ABANDONED_S: Final = 5.0
+"""Seconds that a record may wait in a tier without workers until new work goes elsewhere."""
+
 UNATTENDED_S: Final = 60.0
 """Seconds that a record may wait for the first worker of a tier: so long a scaler takes to start one from zero."""
 
@@ -54,12 +62,13 @@ UNHEALTHY_FAULTS: Final = 0.5
 class Measured:
     """What a monitor measured of one tier.
 
-    ``waiting`` are records: consumer lag plus due schedule rows, the oldest of them ``oldest_s`` seconds old.
-    ``workers`` were heard of lately. ``faults`` is the part of the last attempts, 0 to 1, that ended by a fault of
-    ours; what a tenant's upstream does is none.
+    ``waiting`` are records: consumer lag plus due schedule rows, the oldest of them ``oldest_s`` seconds old;
+    ``overdue`` of them have waited for ``OVERDUE_S`` and do not run. ``workers`` were heard of lately. ``faults`` is the
+    part of the last attempts, 0 to 1, that ended by a fault of ours; what a tenant's upstream does is none.
     """
 
     waiting: int = 0
+    overdue: int = 0
     oldest_s: float = 0.0
     workers: int = 0
     faults: float = 0.0
@@ -67,20 +76,20 @@ class Measured:
 
 
 def judge(measured: Measured, tier: Tier) -> TierHealth:
-    """Health of a tier (R17).
+    """Health of a tier at one moment (R17); ``topics.hysteresis`` makes it last.
 
     Without workers and with nothing to do it is healthy, for workers are scaled from zero. One that is paused is not
     dead: what waits in it, and for how long, says nothing about it, so it is at most warned about.
     """
-    load = measured.waiting
+    load, overdue = measured.waiting, measured.overdue
     if measured.paused:
         return TierHealth("warning" if load >= tier.warning_load else "healthy", load)
-    if load and not measured.workers and measured.oldest_s >= UNATTENDED_S:
-        return TierHealth("error", load)
-    is_stale = load > 0 and measured.oldest_s >= STALE_S
-    if load >= tier.unhealthy_load or measured.faults >= UNHEALTHY_FAULTS or is_stale:
+    if load and not measured.workers and measured.oldest_s >= ABANDONED_S:
+        return TierHealth("error" if measured.oldest_s >= UNATTENDED_S else "unhealthy", load)
+    is_stale = overdue > 0 and measured.oldest_s >= STALE_S
+    if overdue >= tier.unhealthy_load or measured.faults >= UNHEALTHY_FAULTS or is_stale:
         return TierHealth("unhealthy", load)
-    if load >= tier.warning_load or measured.faults >= WARNING_FAULTS:
+    if overdue >= tier.warning_load or measured.faults >= WARNING_FAULTS:
         return TierHealth("warning", load)
     return TierHealth("healthy", load)
 

@@ -11,7 +11,7 @@ class Tier:
     ``name`` is also its consumer group, ``topic`` its default topic, overridden by the environment variable
     ``environment``. ``tries`` is the number of attempts before an event leaves the tier, ``sleep_s`` the pause of an
     idle worker, ``retry_after_s`` the wait before the tier's exhausted work enters ``webhook-failed``'s or is retried
-    there. ``warning_load`` and ``unhealthy_load`` are records waiting.
+    there. ``warning_load`` and ``unhealthy_load`` are overdue records (``topics.health``).
     """
 
     name: str

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topics.health import (
+    ABANDONED_S,
     STALE_S,
     UNATTENDED_S,
     UNHEALTHY_FAULTS,
@@ -29,6 +30,7 @@ URGENT_TIERS = DEFAULT_RULES[1].tiers
 measured = st.builds(
     Measured,
     waiting=st.integers(0, 400),
+    overdue=st.integers(0, 400),
     oldest_s=st.floats(0, 1000),
     workers=st.integers(0, 5),
     faults=st.floats(0, 1),
@@ -41,16 +43,20 @@ tiers = st.sampled_from(list(TIERS.values()))
     ("found", "status"),
     [
         (Measured(), "healthy"),
-        (Measured(waiting=HIGH.warning_load - 1, workers=1), "healthy"),
-        (Measured(waiting=HIGH.warning_load, workers=1), "warning"),
-        (Measured(waiting=HIGH.unhealthy_load, workers=1), "unhealthy"),
+        (Measured(waiting=9 * HIGH.unhealthy_load, workers=1), "healthy"),
+        (Measured(waiting=400, overdue=HIGH.warning_load - 1, workers=1), "healthy"),
+        (Measured(waiting=400, overdue=HIGH.warning_load, workers=1), "warning"),
+        (Measured(waiting=400, overdue=HIGH.unhealthy_load, workers=1), "unhealthy"),
         (Measured(workers=1, faults=WARNING_FAULTS), "warning"),
         (Measured(workers=1, faults=UNHEALTHY_FAULTS), "unhealthy"),
-        (Measured(waiting=1, oldest_s=STALE_S, workers=1), "unhealthy"),
-        (Measured(waiting=1, oldest_s=UNATTENDED_S - 1), "healthy"),
+        (Measured(waiting=1, overdue=1, oldest_s=STALE_S, workers=1), "unhealthy"),
+        (Measured(waiting=1, overdue=0, oldest_s=STALE_S, workers=1), "healthy"),
+        (Measured(waiting=1, oldest_s=ABANDONED_S - 1), "healthy"),
+        (Measured(waiting=1, oldest_s=ABANDONED_S), "unhealthy"),
+        (Measured(waiting=1, oldest_s=UNATTENDED_S - 1), "unhealthy"),
         (Measured(waiting=1, oldest_s=UNATTENDED_S), "error"),
         (Measured(waiting=1, oldest_s=UNATTENDED_S, paused=True), "healthy"),
-        (Measured(waiting=5000, oldest_s=9 * STALE_S, workers=1, paused=True), "warning"),
+        (Measured(waiting=5000, overdue=5000, oldest_s=9 * STALE_S, workers=1, paused=True), "warning"),
     ],
 )
 def test_status(found: Measured, status: str) -> None:
@@ -60,7 +66,7 @@ def test_status(found: Measured, status: str) -> None:
 @given(measured, tiers)
 def test_a_tier_without_work_and_without_workers_is_healthy(found: Measured, tier: Tier) -> None:
     """R17: autoscaling starts from zero."""
-    idle = replace(found, waiting=0, workers=0, faults=0.0)
+    idle = replace(found, waiting=0, overdue=0, workers=0, faults=0.0)
     assert judge(idle, tier) == TierHealth("healthy", 0)
 
 
@@ -72,7 +78,7 @@ def test_a_paused_tier_is_never_passed_over(found: Measured, tier: Tier) -> None
 @given(measured, tiers, st.integers(0, 400))
 def test_more_that_waits_is_never_better(found: Measured, tier: Tier, more: int) -> None:
     order = get_args(Status)
-    worse = replace(found, waiting=found.waiting + more)
+    worse = replace(found, waiting=found.waiting + more, overdue=found.overdue + more)
     assert order.index(judge(found, tier).status) <= order.index(judge(worse, tier).status)
     assert judge(worse, tier).load == worse.waiting
 
