@@ -11,6 +11,8 @@ DAY_MS: Final = 24 * 3600 * 1000
 MIB: Final = 1024 * 1024
 DEFAULT_PREFIX: Final = "plugin-webhooks"
 DEFAULT_PARTITIONS: Final = 12
+_COMPACT: Final[Mapping[str, str]] = {"segment.bytes": str(4 * MIB), "min.cleanable.dirty.ratio": "0.1"}
+"""Kafka never compacts the segment it writes to, by default one of a GiB, and every role reads all at its start."""
 _LEGAL_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
 
@@ -32,11 +34,12 @@ class TopicSpec:
 
     def config(self) -> dict[str, str]:
         """The topic's configuration in the broker's own words."""
-        return {
+        config = {
             "cleanup.policy": self.cleanup,
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(self.max_message_bytes),
         }
+        return {**config, **_COMPACT} if self.cleanup == "compact" else config
 
 
 @dataclass(frozen=True, slots=True)

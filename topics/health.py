@@ -10,7 +10,8 @@ from topics.tiers import Tier
 Status: TypeAlias = Literal["healthy", "warning", "unhealthy", "error"]
 """From the best to the worst; the words of the original product, which scripts look for."""
 
-_PASSED_OVER: Final[frozenset[Status]] = frozenset({"unhealthy", "error"})
+PASSED_OVER: Final[frozenset[Status]] = frozenset({"unhealthy", "error"})
+"""Tiers of which nothing new is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class TierHealth:
     @property
     def is_usable(self) -> bool:
         """Whether routing may choose the tier. One with a warning is still chosen."""
-        return self.status not in _PASSED_OVER
+        return self.status not in PASSED_OVER
 
 
 _NOTHING_KNOWN: Final = TierHealth()
@@ -63,8 +64,8 @@ class Measured:
     """What a monitor measured of one tier.
 
     ``waiting`` are records: consumer lag plus due schedule rows, the oldest of them ``oldest_s`` seconds old;
-    ``overdue`` of them have waited for ``OVERDUE_S`` and do not run. ``workers`` were heard of lately. ``faults`` is the
-    part of the last attempts, 0 to 1, that ended by a fault of ours; what a tenant's upstream does is none.
+    ``overdue`` of them have waited for ``OVERDUE_S`` and do not run. ``workers`` were heard of lately. ``faults`` is
+    the part of the last attempts, 0 to 1, that ended by a fault of ours; what a tenant's upstream does is none.
     """
 
     waiting: int = 0

@@ -11,7 +11,8 @@ from topics.health import Status
 BETTER_AFTER_S: Final = 10.0
 """Seconds for which a tier has to be better before it is said to be."""
 
-_RANKS: Final[dict[Status, int]] = {status: rank for rank, status in enumerate(get_args(Status))}
+RANKS: Final[dict[Status, int]] = {status: rank for rank, status in enumerate(get_args(Status))}
+"""From 0, the best."""
 
 
 class Hysteresis:
@@ -26,7 +27,7 @@ class Hysteresis:
 
     def settle(self, judged: Status, now_s: float) -> Status:
         """The status that holds, now that ``judged`` was seen at ``now_s``."""
-        while self._judged and _RANKS[self._judged[-1][1]] <= _RANKS[judged]:
+        while self._judged and RANKS[self._judged[-1][1]] <= RANKS[judged]:
             self._judged.pop()
         self._judged.append((now_s, judged))
         while self._judged[0][0] <= now_s - BETTER_AFTER_S:

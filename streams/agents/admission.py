@@ -9,6 +9,7 @@ import structlog
 from confluent_kafka import KafkaException
 
 from schemas.events import now_micros
+from streams.agents.tally import Tally
 from streams.agents.tier_records import TierTask
 from streams.agents.versions import held_by_version
 from streams.background import OnCrash, run_in_background
@@ -47,6 +48,7 @@ class Admission:
             settings.breaker_longest_open_s,
         )
         self._worker = worker
+        self.tally = Tally()
         self.shares: dict[str, Weight] = {}
         self._rated: set[tuple[str, str]] = set()
         self._circuits: dict[tuple[str, str], Circuit] = {}
@@ -88,7 +90,8 @@ class Admission:
         return self._gate_of_its_key(item) if gate is None and self._behind else None
 
     def judge(self, item: TierTask, verdict: object) -> None:
-        """What an attempt says about the upstream that it called."""
+        """What an attempt says about the upstream that it called, and about this worker."""
+        self.tally.count(verdict)
         host = item.execution.upstream if item.execution is not None else None
         if host is None:
             return

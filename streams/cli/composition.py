@@ -18,7 +18,7 @@ from schemas.registry import RegistryError, ids_from_registry
 from streams.agents.bounded import BoundedTierProcessor, BoundedWriter, Room
 from streams.agents.executions import TenantExecutions
 from streams.agents.intake import GROUP as INTAKE_GROUP
-from streams.agents.intake import Intake
+from streams.agents.intake import HealthProvider, Intake
 from streams.agents.intake_processor import IntakeProcessor
 from streams.agents.intents import Confirm
 from streams.agents.producer import WriterPublisher
@@ -116,16 +116,26 @@ def check_topics(admin: AdminClient, settings: Settings) -> None:
             )
 
 
-def make_intake(system: System, on_crash: OnCrash = end_process, budget: Budget | None = None) -> WorkerApp:
+def make_intake(
+    system: System,
+    on_crash: OnCrash = end_process,
+    budget: Budget | None = None,
+    health: HealthProvider | None = None,
+) -> WorkerApp:
     """The app of intake, for ``run_workers``. Call it where the event loop runs.
 
-    ``budget`` is the embedded broker's room (R21), the same one for every producer of the process.
+    ``budget`` is the embedded broker's room (R21), the same one for every producer of the process. ``health`` says how
+    the tiers are; ``None``: nobody measures them, and each rule's first tier is taken.
     """
     settings, catalogue = system.settings, system.catalogue
     bounded = {*catalogue.tier_by_topic, catalogue.events, catalogue.scheduled}
     publisher = WriterPublisher(OutcomeWriter(settings, on_crash), budget, bounded)
     processor = IntakeProcessor(
-        Intake(catalogue, plugins=system.plugins), publisher, system.tenants, on_crash, settings.waiting_per_partition
+        Intake(catalogue, health, plugins=system.plugins),
+        publisher,
+        system.tenants,
+        on_crash,
+        settings.waiting_per_partition,
     )
     processor.letter_limit = DeadLetterLimit(settings, INTAKE_GROUP)
     return create_worker_app(INTAKE_GROUP, [catalogue.changes, catalogue.requests], settings, processor, on_crash)

@@ -1,4 +1,4 @@
-"""``webhook intake``, ``relay``, ``project`` and ``serve``: each role as a process of its own."""
+"""``webhook intake``, ``relay``, ``project``, ``monitor`` and ``serve``: each role as a process of its own."""
 
 import asyncio
 
@@ -13,6 +13,7 @@ from streams.capture.gates import ControlledLimits
 from streams.capture.outbox import OutboxSink
 from streams.capture.relay import Relay, RelayOptions
 from streams.cli.composition import make_intake, open_inbound, open_system, use_registry_ids
+from streams.cli.control import caller
 from streams.cli.processes import (
     leave_at_signal,
     migrated,
@@ -23,12 +24,16 @@ from streams.cli.processes import (
     with_examples,
 )
 from streams.cli.reader import HistoryReader
-from streams.control.log import follow_control
+from streams.control.log import ControlWriter, follow_control
 from streams.control.signals import SignalView
 from streams.control.view import ControlView
 from streams.database import create_database_engine, open_database
 from streams.engine.app import run_workers, settle_memory
 from streams.engine.watchdog import end_process
+from streams.health.meter import HealthMeter
+from streams.health.monitor import Monitor
+from streams.health.seat import Seat
+from streams.health.snapshots import ControlHealth
 from streams.logs import configure_logs
 from streams.projector import Projector
 from streams.settings import Settings
@@ -45,8 +50,12 @@ def intake() -> None:
 
 
 async def _intake(settings: Settings) -> None:
+    view = ControlView()
+    control_log = follow_control(settings, view, end_process)
+    await asyncio.to_thread(control_log.start)
     async with opened_system(settings) as (system, _):
-        await run_workers([make_intake(system)], stop_event())
+        await run_workers([make_intake(system, health=ControlHealth(view))], stop_event())
+    await asyncio.to_thread(control_log.stop)
 
 
 @with_examples(
@@ -87,6 +96,24 @@ def project() -> None:
     catalogue = settings.catalogue()
     settle_memory()
     Projector(settings, catalogue, engine, log_epoch(settings, catalogue.events)).run(stop_at_signal())
+
+
+@with_examples("webhook monitor")
+def monitor() -> None:
+    """Measure the six tiers and publish their health, by which routing goes; of several monitors one does."""
+    settings = prepare("webhook monitor")
+    use_registry_ids(settings)
+    engine = migrated(open_database(settings))
+    view = ControlView()
+    control_log = follow_control(settings, view, end_process)
+    control_log.start()
+    signals = SignalView(settings, end_process)
+    signals.start()
+    meter, writer = HealthMeter(settings, signals.heartbeats, view, engine), ControlWriter(settings)
+    Monitor(meter, Seat(settings), view, writer, caller()).run(stop_at_signal())
+    writer.close()
+    signals.stop()
+    control_log.stop()
 
 
 @with_examples("webhook serve", "WEBHOOK_HTTP_HOST=0.0.0.0 WEBHOOK_HTTP_PORT=8080 webhook serve")

@@ -114,6 +114,8 @@ class Heartbeats:
             oldest=[_running(task) for task in islice(processor.started, OLDEST)],
             versions=self._versions,
             accepts=self._accepts,
+            attempts=processor.admission.tally.attempts,
+            faults=processor.admission.tally.faults,
         )
 
 

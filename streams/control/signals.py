@@ -38,7 +38,8 @@ class Heartbeat:
 
     ``running`` tasks hold a place of ``window``, ``waiting`` records are fetched and not started. ``oldest`` are
     running tasks: event id, start and key. ``versions`` are the plugins', by id; ``accepts`` are the ranges of earlier
-    versions whose runs they carry on.
+    versions whose runs they carry on. ``attempts`` have ended since the worker's start, ``faults`` of them by a fault
+    of ours (``streams.agents.tally``).
     """
 
     worker: str
@@ -54,6 +55,8 @@ class Heartbeat:
     oldest: list[tuple[str, Micros, str]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     accepts: dict[str, str] = field(default_factory=dict)
+    attempts: int = 0
+    faults: int = 0
 
 
 class SignalWriter:

@@ -1,12 +1,13 @@
-"""Which tiers a waiting record may be moved to (R16)."""
+"""Which tiers a waiting record may be moved to, and how many should (R16)."""
 
+from collections import Counter
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.balance import SLICES, slice_of, targets
+from topics.balance import GAP, SLICES, Shift, partners, shifts, slice_of, targets
 from topics.health import HealthSnapshot, Status, TierHealth
 from topics.routing import (
     DEFAULT_ROUTING,
@@ -78,3 +79,52 @@ def test_slices_are_of_one_size() -> None:
         counts[slice_of(f"1|Order|{number}".encode())] += 1
     assert min(counts) > 800
     assert max(counts) < 1200
+
+
+loads = st.fixed_dictionaries({tier: st.integers(0, 50_000) for tier in NAMES})
+
+
+@given(loads, st.sets(st.sampled_from(NAMES)), st.none() | st.integers(1, 1000))
+def test_shifts_level_the_loads_and_stay_within_the_rules(
+    found: dict[str, int], takers: set[str], most: int | None
+) -> None:
+    after, given_by = dict(found), Counter[str]()
+    for shift in shifts(found, takers, most):
+        assert shift.records > 0
+        assert shift.target in takers & partners(shift.source)
+        assert found[shift.source] - found[shift.target] > GAP
+        after[shift.source] -= shift.records
+        after[shift.target] += shift.records
+        given_by[shift.source] += shift.records
+    assert sum(after.values()) == sum(found.values())
+    assert all(load >= 0 for load in after.values())
+    assert max(after.values()) <= max(found.values())
+    # Who gives does not end with less than who takes had: no to and fro.
+    for shift in shifts(found, takers, most):
+        assert after[shift.source] >= found[shift.target]
+    assert most is None or all(count <= most for count in given_by.values())
+
+
+def test_the_failed_tier_neither_gives_nor_takes() -> None:
+    full = dict.fromkeys(NAMES, 0) | {"webhook-failed": 9000}
+    assert shifts(full, NAMES) == []
+    assert partners("webhook-failed") == frozenset()
+    assert all("webhook-failed" not in partners(tier) for tier in NAMES)
+
+
+def test_one_tier_is_levelled_with_its_partners() -> None:
+    full = dict.fromkeys(NAMES, 0) | {"webhook-beanstalk": 50_000, "webhook-redis": 10_000}
+    assert shifts(full, NAMES) == [
+        Shift("webhook-beanstalk", "webhook-db", 15_000),
+        Shift("webhook-beanstalk", "webhook-high", 15_000),
+        Shift("webhook-beanstalk", "webhook-redis", 5000),
+    ]
+    assert shifts(full, ["webhook-low"]) == []
+    assert shifts(full, ["webhook-db"], most=10) == [Shift("webhook-beanstalk", "webhook-db", 10)]
+    small = dict.fromkeys(NAMES, 0) | {"webhook-redis": GAP}
+    assert shifts(small, NAMES) == []
+
+
+def test_named_sources_give_however_loaded_they_are() -> None:
+    full = dict.fromkeys(NAMES, 0) | {"webhook-beanstalk": 50_000, "webhook-low": 1000}
+    assert shifts(full, ["webhook-db"], sources=["webhook-low"]) == [Shift("webhook-low", "webhook-db", 500)]

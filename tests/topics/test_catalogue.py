@@ -45,7 +45,9 @@ def test_a_dead_letter_has_room_for_a_whole_record(catalogue: Catalogue) -> None
 
 
 def test_state_is_compacted_and_signals_are_short_lived(catalogue: Catalogue) -> None:
-    assert catalogue.specs[catalogue.control].config()["cleanup.policy"] == "compact"
+    control = catalogue.specs[catalogue.control].config()
+    assert (control["cleanup.policy"], control["segment.bytes"]) == ("compact", "4194304")
+    assert "segment.bytes" not in catalogue.specs[catalogue.events].config()
     assert catalogue.specs[catalogue.signals].config()["retention.ms"] == str(3600 * 1000)
     assert catalogue.specs[catalogue.scheduled].retention_ms > 2 * 365 * DAY_MS
 
