@@ -3,7 +3,18 @@
 from typing import Final
 
 from tests.faults.scenario import Scenario
-from tests.faults.scenarios import neighbours, network, pipelines, roles, services, time, together, upstreams, workers
+from tests.faults.scenarios import (
+    health,
+    neighbours,
+    network,
+    pipelines,
+    roles,
+    services,
+    time,
+    together,
+    upstreams,
+    workers,
+)
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     scenario.name: scenario
@@ -16,6 +27,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         *pipelines.SCENARIOS,
         *neighbours.SCENARIOS,
         *upstreams.SCENARIOS,
+        *health.SCENARIOS,
         *together.SCENARIOS,
     )
 }

@@ -1,0 +1,89 @@
+"""The tiers measured on a broker: what lags, since when, and who works."""
+
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from schemas.identifiers import new_event_id
+from streams.broker.connection import admin_client, consumer_config
+from streams.control.log import control_state
+from streams.control.view import PAUSE, ControlView
+from streams.health.meter import HealthMeter
+from streams.health.offsets import OffsetReader, Progress, waiting_since
+from streams.health.seat import Seat
+from streams.health.states import TierState
+from streams.settings import Settings
+from tests.streams.control.test_signals import BEAT
+from tests.streams.engine.workload import put, task_ready
+from tests.support.waiting import eventually
+from topics.health import OVERDUE_S
+
+TIER = "webhook-high"
+EVENTS = 60
+
+
+class _Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _load(settings: Settings) -> None:
+    put(
+        settings,
+        settings.catalogue().topic(TIER),
+        [(f"key-{each}", task_ready(new_event_id())) for each in range(EVENTS)],
+    )
+
+
+def _finish(settings: Settings, offsets: dict[int, int]) -> None:
+    """Commit as the tier's group."""
+    consumer = Consumer(consumer_config(settings, TIER))
+    topic = settings.catalogue().topic(TIER)
+    consumer.commit(offsets=[TopicPartition(topic, *each) for each in offsets.items()], asynchronous=False)
+    consumer.close()
+
+
+def _check(settings: Settings) -> None:
+    _load(settings)
+    reader = OffsetReader(admin_client(settings), settings.catalogue())
+    topic = settings.catalogue().topic(TIER)
+    places = reader.read()[TIER]
+    assert sum(each.lag for each in places.values()) == EVENTS
+    ages_s = waiting_since(settings, places)
+    assert {place for place, each in places.items() if each.lag} == set(ages_s)
+    assert all(0 <= age_s < 600 for age_s in ages_s.values())
+    view, clock, beats = ControlView(), _Clock(), [replace(BEAT, running=5)]
+    meter = HealthMeter(settings, lambda: beats, view, None, clock)
+    first = meter.look().tiers
+    assert (first[TIER].load, first[TIER].workers, first[TIER].running, first[TIER].delayed) == (EVENTS, 1, 5, None)
+    assert first["webhook-low"] == TierState(status="healthy")
+    clock.now += OVERDUE_S
+    assert meter.look().tiers[TIER].overdue == EVENTS - 5
+    assert meter.look().tiers[TIER].status == "warning"
+    beats.clear()
+    assert meter.look().tiers[TIER].status == "unhealthy"
+    view.apply(control_state(PAUSE, TIER, {"paused": True}, "test"))
+    assert meter.look().tiers[TIER].paused
+    _finish(settings, {number: each.end for (name, number), each in places.items() if name == topic})
+    done = reader.read()[TIER]
+    assert all(each == Progress(each.end, each.end) for (name, _), each in done.items() if name == topic)
+    assert meter.look().tiers[TIER].load == 0
+
+
+@pytest.mark.embedded
+def test_tiers_are_measured(embedded_settings: Settings) -> None:
+    _check(embedded_settings)
+
+
+@pytest.mark.kafka
+def test_tiers_are_measured_on_kafka_and_one_monitor_has_the_seat(kafka_settings: Settings) -> None:
+    _check(kafka_settings)
+    first, second = Seat(kafka_settings), Seat(kafka_settings)
+    eventually(lambda: first.attend() + second.attend() == 1)
+    holder, other = (first, second) if first.is_taken else (second, first)
+    holder.leave()
+    eventually(other.attend)
+    other.leave()
