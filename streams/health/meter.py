@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
+from confluent_kafka import KafkaException
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -34,7 +35,7 @@ class HealthMeter:
     """Measures again and again, and remembers what a judgement needs of the looks before.
 
     ``heartbeats`` gives the workers that were heard of lately, ``control`` is kept current by someone else. ``engine``
-    is the database of the schedule; ``None``: waits are not counted. Raises ``SetupError`` where no broker answers.
+    is the database of the schedule; ``None``: waits are not counted.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class HealthMeter:
         self._control = control
         self._engine = engine
         self._clock = clock
-        self._offsets = OffsetReader(admin_client(settings), settings.catalogue())
+        self._offsets: OffsetReader | None = None
         self._tiers = {name: _TierMeter(tier) for name, tier in TIERS.items()}
         self._due: Mapping[str, DueCount] | None = None
         self._due_at_s = float("-inf")
@@ -61,8 +62,15 @@ class HealthMeter:
             self._tiers[name].hysteresis.settle(state.status, self._clock())
 
     def look(self) -> TierStates:
-        """How the tiers are now. Blocks. Raises ``KafkaException`` where the brokers do not answer."""
-        places = self._offsets.read()
+        """How the tiers are now. Blocks. Raises ``KafkaException`` or ``SetupError`` where the brokers do not answer."""
+        if self._offsets is None:
+            self._offsets = OffsetReader(admin_client(self._settings), self._settings.catalogue())
+        try:
+            places = self._offsets.read()
+        except KafkaException:
+            # A client that has lived through the death of its brokers may never answer again.
+            self._offsets = None
+            raise
         ages_s = self._ages(places)
         now_s = self._clock()
         due, beats = self._count_due(now_s), self._heartbeats()

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 
 from streams.control.log import ControlWriter
 from streams.control.view import ControlView
+from streams.errors import SetupError
 from streams.health.meter import HealthMeter
 from streams.health.seat import Seat
 from streams.health.snapshots import FRESH_S, health_state, told_states
@@ -43,8 +44,8 @@ class Monitor:
         while not stop.wait(LOOK_EVERY_S):
             try:
                 self._round()
-            except KafkaException as error:
-                _log.warning("the tiers cannot be measured now", error=error.args[0].str())
+            except (KafkaException, SetupError) as error:
+                _log.warning("the tiers cannot be measured now", error=str(error))
         self._seat.leave()
 
     def _round(self) -> None:

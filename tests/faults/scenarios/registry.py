@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.faults.scenario import Scenario
 from tests.faults.scenarios import (
+    balance,
     health,
     neighbours,
     network,
@@ -28,6 +29,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         *neighbours.SCENARIOS,
         *upstreams.SCENARIOS,
         *health.SCENARIOS,
+        *balance.SCENARIOS,
         *together.SCENARIOS,
     )
 }
