@@ -62,7 +62,10 @@ class HealthMeter:
             self._tiers[name].hysteresis.settle(state.status, self._clock())
 
     def look(self) -> TierStates:
-        """How the tiers are now. Blocks. Raises ``KafkaException`` or ``SetupError`` where the brokers do not answer."""
+        """How the tiers are now. Blocks.
+
+        Raises ``KafkaException`` or ``SetupError`` where the brokers do not answer; it may be called again.
+        """
         if self._offsets is None:
             self._offsets = OffsetReader(admin_client(self._settings), self._settings.catalogue())
         try:
