@@ -74,6 +74,13 @@ atexit.register(lambda: print("loaded:", sorted(heavy & set(sys.modules))))
     assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
+@pytest.mark.parametrize("spelled", [["webhook:status"], ["queue:work"], ["webhook:metrics"]])
+def test_the_original_spelling_is_understood(spelled: list[str]) -> None:
+    shown = CliRunner().invoke(entry.app, [*spelled, "--help"])
+    assert shown.exit_code == 0
+    assert f"webhook {spelled[0].removeprefix('webhook:').replace(':', ' ')}" in shown.output
+
+
 def test_version() -> None:
     shown = CliRunner().invoke(entry.app, ["--version"])
 
