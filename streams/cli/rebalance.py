@@ -5,7 +5,6 @@ from typing import Annotated, Final
 
 import typer
 
-from streams.broker.connection import admin_client
 from streams.broker.runtime import resolve
 from streams.cli.composition import use_registry_ids
 from streams.cli.console import Json, progress, say, show, show_json
@@ -50,13 +49,12 @@ def rebalance(
     sources, takers = _one(source), _one(target)
     settings = resolve(Settings(), database=False)
     use_registry_ids(settings)
-    admin = admin_client(settings)
     with HealthReader(settings) as reader:
         states = reader.look()
     loads = {tier: state.lag for tier, state in states.tiers.items()}
     wanted = shifts(loads, _takers(states, takers), most, sources)
     with progress() as report:
-        planned = plan(settings, admin, wanted, report) if wanted else []
+        planned = plan(settings, wanted, report) if wanted else []
     if planned and not dry_run:
         send_moves(settings, [each.move for each in planned], caller())
     rows = _rows(planned)

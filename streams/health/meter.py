@@ -13,7 +13,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from projections.backlog import DueCount, count_due
 from schemas.events import now_micros
-from streams.broker.connection import admin_client
 from streams.control.signals import Heartbeat
 from streams.control.view import ControlView
 from streams.health.loads import Load, TierLoad
@@ -61,18 +60,24 @@ class HealthMeter:
         for name, state in states.tiers.items():
             self._tiers[name].hysteresis.settle(state.status, self._clock())
 
+    def close(self) -> None:
+        """Let go of the connections; a further look makes new ones."""
+        offsets, self._offsets = self._offsets, None
+        if offsets is not None:
+            offsets.close()
+
     def look(self) -> TierStates:
         """How the tiers are now. Blocks.
 
         Raises ``KafkaException`` or ``SetupError`` where the brokers do not answer; it may be called again.
         """
         if self._offsets is None:
-            self._offsets = OffsetReader(admin_client(self._settings), self._settings.catalogue())
+            self._offsets = OffsetReader(self._settings)
         try:
             places = self._offsets.read()
         except KafkaException:
             # A client that has lived through the death of its brokers may never answer again.
-            self._offsets = None
+            self.close()
             raise
         ages_s = self._ages(places)
         now_s = self._clock()

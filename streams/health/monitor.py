@@ -47,6 +47,7 @@ class Monitor:
             except (KafkaException, SetupError) as error:
                 _log.warning("the tiers cannot be measured now", error=str(error))
         self._seat.leave()
+        self._meter.close()
 
     def _round(self) -> None:
         has_seat = self._seat.attend()

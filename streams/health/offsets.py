@@ -4,13 +4,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from schemas.events import now_micros
-from streams.broker.connection import consumer_config
+from streams.broker.connection import admin_client, consumer_config
 from streams.settings import Settings
-from topics.catalogue import Catalogue
 from topics.tiers import TIERS
 
 Place: TypeAlias = tuple[str, int]
@@ -35,10 +34,14 @@ class Progress(NamedTuple):
 
 
 class OffsetReader:
-    """Asks the brokers about all tiers, in two rounds of requests."""
+    """Asks the brokers about all tiers. Raises ``SetupError`` where none answers."""
 
-    def __init__(self, admin: AdminClient, catalogue: Catalogue) -> None:
-        self._admin = admin
+    def __init__(self, settings: Settings) -> None:
+        catalogue = settings.catalogue()
+        self._admin = admin_client(settings)
+        # Not by the admin client, which crashes the process where a group has no coordinator at the moment
+        # (confluent-kafka 2.16.1). These never join their groups.
+        self._members = {tier: Consumer(consumer_config(settings, tier)) for tier in TIERS}
         self._places: dict[str, list[Place]] = {
             tier: [
                 (topic, number)
@@ -47,6 +50,11 @@ class OffsetReader:
             ]
             for tier in TIERS
         }
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for each in self._members.values():
+            each.close()
 
     def read(self) -> dict[str, dict[Place, Progress]]:
         """By tier and partition. Blocks. Raises ``KafkaException`` where the brokers do not answer.
@@ -64,12 +72,12 @@ class OffsetReader:
         }
 
     def _committed(self) -> dict[Place, int]:
-        asked = []
+        committed: dict[Place, int] = {}
         for tier, places in self._places.items():
-            request = ConsumerGroupTopicPartitions(tier, [TopicPartition(*place) for place in places])
-            asked.append(self._admin.list_consumer_group_offsets([request], request_timeout=_ANSWER_S)[tier])
-        found = [each for future in asked for each in future.result().topic_partitions]
-        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
+            asked = [TopicPartition(*place) for place in places]
+            found = self._members[tier].committed(asked, timeout=_ANSWER_S)
+            committed.update({(each.topic, each.partition): each.offset for each in found if each.offset >= 0})
+        return committed
 
     def _offsets(self, places: Sequence[Place], which: OffsetSpec) -> dict[Place, int]:
         if not places:

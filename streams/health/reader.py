@@ -77,4 +77,5 @@ class HealthReader:
                 engine = open_database(self._settings, read_only=True)
                 self._open.callback(engine.dispose)
             self._meter = HealthMeter(self._settings, signals.heartbeats, self._view, engine)
+            self._open.callback(self._meter.close)
         return self._meter

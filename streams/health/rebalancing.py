@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from schemas.codec import decode_as
 from schemas.errors import Undecodable
@@ -53,13 +52,17 @@ class Waiting:
             self.movable[target][slice_of(key)] += 1
 
 
-def plan(settings: Settings, admin: AdminClient, wanted: Sequence[Shift], report: Report) -> list[PlannedMove]:
+def plan(settings: Settings, wanted: Sequence[Shift], report: Report) -> list[PlannedMove]:
     """The commands for ``wanted``. Reads what waits in the tiers that give, and commits nothing.
 
     Raises ``KafkaException`` where the brokers do not answer, ``SetupError`` where they stop sending.
     """
     planned: list[PlannedMove] = []
-    progress = OffsetReader(admin, settings.catalogue()).read()
+    reader = OffsetReader(settings)
+    try:
+        progress = reader.read()
+    finally:
+        reader.close()
     for source in dict.fromkeys(shift.source for shift in wanted):
         topic = settings.catalogue().topic(source)
         lags = {number: each for (name, number), each in progress[source].items() if name == topic and each.lag}

@@ -8,7 +8,6 @@ from sqlalchemy import func, select
 
 from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_EVENTS, WEBHOOK_SCHEDULE
 from schemas.events import TaskEvent
-from streams.broker.connection import admin_client
 from streams.health.offsets import OffsetReader
 from tests.faults.checker import Evidence
 from tests.faults.laboratory import TIER, Equipment, Laboratory
@@ -53,7 +52,9 @@ def _rebalance(laboratory: Laboratory, *options: str) -> list[dict[str, Any]]:
 
 def _everything(laboratory: Laboratory) -> object:
     """Every offset, and how many rows there are; nothing runs, for the tier is paused."""
-    offsets = OffsetReader(admin_client(laboratory.settings), laboratory.catalogue).read()
+    reader = OffsetReader(laboratory.settings)
+    offsets = reader.read()
+    reader.close()
     tables = WEBHOOK_EVENTS, WEBHOOK_ATTEMPTS, WEBHOOK_SCHEDULE
     with laboratory.engine.connect() as connection:
         rows = [connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables]

@@ -1,16 +1,17 @@
 """The tiers measured on a broker: what lags, since when, and who works."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.identifiers import new_event_id
-from streams.broker.connection import admin_client, consumer_config
+from streams.broker.connection import consumer_config
 from streams.control.log import control_state
 from streams.control.view import PAUSE, ControlView
 from streams.health.meter import HealthMeter
-from streams.health.offsets import OffsetReader, Progress, waiting_since
+from streams.health.offsets import OffsetReader, Place, Progress, waiting_since
 from streams.health.seat import Seat
 from streams.health.states import TierState
 from streams.settings import Settings
@@ -46,11 +47,24 @@ def _finish(settings: Settings, offsets: dict[int, int]) -> None:
     consumer.close()
 
 
+def _read(reader: OffsetReader) -> dict[str, dict[Place, Progress]]:
+    """Once every group has a coordinator, which a new broker makes first."""
+    found: list[dict[str, dict[Place, Progress]]] = []
+
+    def has_read() -> bool:
+        with suppress(KafkaException):
+            found.append(reader.read())
+        return bool(found)
+
+    eventually(has_read)
+    return found[0]
+
+
 def _check(settings: Settings) -> None:
     _load(settings)
-    reader = OffsetReader(admin_client(settings), settings.catalogue())
+    reader = OffsetReader(settings)
     topic = settings.catalogue().topic(TIER)
-    places = reader.read()[TIER]
+    places = _read(reader)[TIER]
     assert sum(each.lag for each in places.values()) == EVENTS
     ages_s = waiting_since(settings, places)
     assert {place for place, each in places.items() if each.lag} == set(ages_s)
@@ -68,9 +82,11 @@ def _check(settings: Settings) -> None:
     view.apply(control_state(PAUSE, TIER, {"paused": True}, "test"))
     assert meter.look().tiers[TIER].paused
     _finish(settings, {number: each.end for (name, number), each in places.items() if name == topic})
-    done = reader.read()[TIER]
+    done = _read(reader)[TIER]
     assert all(each == Progress(each.end, each.end) for (name, _), each in done.items() if name == topic)
     assert meter.look().tiers[TIER].load == 0
+    meter.close()
+    reader.close()
 
 
 @pytest.mark.embedded
