@@ -30,6 +30,10 @@ _DUE_EVERY_S: Final = 5.0
 """Pause between questions to the database, which may have much to count."""
 
 
+_NEW_CLIENTS_S: Final = 20.0
+"""Without any answer for so long it asks by new clients."""
+
+
 class HealthMeter:
     """Measures again and again, and remembers what a judgement needs of the looks before.
 
@@ -51,6 +55,7 @@ class HealthMeter:
         self._engine = engine
         self._clock = clock
         self._offsets: OffsetReader | None = None
+        self._failing_since_s = float("inf")
         self._tiers = {name: _TierMeter(tier) for name, tier in TIERS.items()}
         self._due: Mapping[str, DueCount] | None = None
         self._due_at_s = float("-inf")
@@ -63,6 +68,7 @@ class HealthMeter:
     def close(self) -> None:
         """Let go of the connections; a further look makes new ones."""
         offsets, self._offsets = self._offsets, None
+        self._failing_since_s = float("inf")
         if offsets is not None:
             offsets.close()
 
@@ -76,9 +82,12 @@ class HealthMeter:
         try:
             places = self._offsets.read()
         except KafkaException:
-            # A client that has lived through the death of its brokers may never answer again.
-            self.close()
+            self._failing_since_s = min(self._failing_since_s, self._clock())
+            if self._clock() - self._failing_since_s > _NEW_CLIENTS_S:
+                # A client that has lived through the death of its brokers may never answer again.
+                self.close()
             raise
+        self._failing_since_s = float("inf")
         ages_s = self._ages(places)
         now_s = self._clock()
         due, beats = self._count_due(now_s), self._heartbeats()

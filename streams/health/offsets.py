@@ -18,7 +18,8 @@ Place: TypeAlias = tuple[str, int]
 _ANSWER_S: Final = 10.0
 _LOOK_S: Final = 3.0
 _POLL_S: Final = 0.1
-_SMALL_FETCH_BYTES: Final = 1024
+_SMALL_FETCH_BYTES: Final = 64 * 1024
+"""Of a partition; most batches fit. Of those that do not the broker sends one at a time."""
 
 
 class Progress(NamedTuple):
@@ -73,10 +74,18 @@ class OffsetReader:
 
     def _committed(self) -> dict[Place, int]:
         committed: dict[Place, int] = {}
+        failure: KafkaException | None = None
         for tier, places in self._places.items():
             asked = [TopicPartition(*place) for place in places]
-            found = self._members[tier].committed(asked, timeout=_ANSWER_S)
+            try:
+                found = self._members[tier].committed(asked, timeout=_ANSWER_S)
+            except KafkaException as error:
+                # Asked all the same are the others: a client looks for its group's coordinator only when it is asked.
+                failure = failure or error
+                continue
             committed.update({(each.topic, each.partition): each.offset for each in found if each.offset >= 0})
+        if failure is not None:
+            raise failure
         return committed
 
     def _offsets(self, places: Sequence[Place], which: OffsetSpec) -> dict[Place, int]:
@@ -111,7 +120,6 @@ def waiting_since(settings: Settings, places: Mapping[Place, Progress]) -> dict[
                 elif place not in found:
                     age_s = now_micros() / 1_000_000 - message.timestamp()[1] / 1000
                     found[place] = max(0.0, age_s)
-                    consumer.incremental_unassign([TopicPartition(*place)])
     finally:
         consumer.close()
     return found
