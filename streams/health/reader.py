@@ -1,8 +1,9 @@
 """How the tiers are, for who asks: what a monitor has published, or where none runs, measured here."""
 
+import time
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from confluent_kafka import KafkaException
 
@@ -17,6 +18,9 @@ from streams.health.meter import HealthMeter
 from streams.health.snapshots import told_states
 from streams.health.states import TierStates
 from streams.settings import Settings
+
+_PATIENCE_S: Final = 15.0
+_AGAIN_S: Final = 0.2
 
 
 class HealthReader:
@@ -49,14 +53,17 @@ class HealthReader:
         told = told_states(self._view)
         if told is not None:
             return told
-        try:
-            return self._own_meter().look()
-        except KafkaException as error:
-            raise SetupError(
-                f"The tiers cannot be measured: {error.args[0].str()}.",
-                "Check the brokers, then ask again.",
-                exit_code=1,
-            ) from error
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self._own_meter().look()
+            except KafkaException as error:
+                # A group whose coordinator has just moved, or has never been asked for, has one in a moment.
+                if time.monotonic() < until:
+                    time.sleep(_AGAIN_S)
+                    continue
+                what = f"The tiers cannot be measured: {error.args[0].str()}."
+                raise SetupError(what, "Check the brokers, then ask again.", exit_code=1) from error
 
     @property
     def measures(self) -> bool:

@@ -56,7 +56,8 @@ def _read(reader: OffsetReader) -> dict[str, dict[Place, Progress]]:
             found.append(reader.read())
         return bool(found)
 
-    eventually(has_read)
+    # As long as a new broker on a busy machine may take to make a coordinator for each of the groups.
+    eventually(has_read, 120)
     return found[0]
 
 
