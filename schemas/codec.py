@@ -17,6 +17,7 @@ from fastavro import schemaless_reader, schemaless_writer
 
 from schemas import events
 from schemas.compiled import GIVEN_UP, Decoder, Encoder, compile_decoder, compile_encoder
+from schemas.diagnosis import broken_field
 from schemas.errors import Undecodable
 from schemas.events import DeadLetter, Event, RecordHeader
 from schemas.limits import MAX_DEAD_LETTER_BYTES, MAX_RECORD_BYTES
@@ -166,10 +167,14 @@ def _decode_generally(entry: _Reader, data: bytes) -> Event:
     try:
         record: Any = schemaless_reader(body, entry.writer, entry.reader)
     except _BROKEN_BODY as error:
-        raise Undecodable(f"the body is no {cls.__name__}: {error!r}") from error
+        field = broken_field(data, _HEADER.size, entry.writer, _BROKEN_BODY)
+        raise Undecodable(f"the body is no {cls.__name__}: {field + ': ' if field else ''}{error!r}") from error
     left_over = len(data) - body.tell()
     if left_over:
-        raise Undecodable(f"{left_over} bytes are left over after the {cls.__name__}", code="left_over")
+        last = entry.writer["fields"][-1]["name"]
+        raise Undecodable(
+            f"{left_over} bytes are left over after the {cls.__name__}, whose last field is {last}", code="left_over"
+        )
     # fastavro reads and writes an int as a long: other programs and the tables behind would break on it.
     for name in entry.int_fields:
         value = record[name]

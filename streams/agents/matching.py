@@ -21,6 +21,10 @@ from topics.routing import priority_of
 
 _LONGEST_TEXT: Final = 1000
 _LONGEST_OPTIONS: Final = 16 * 1024
+_MODEL_EVENTS: Final = ("created", "updated", "deleted", "restored")
+_EARLIEST: Final = 946_684_800_000_000
+_LATEST: Final = 4_102_444_800_000_000
+"""The years 2000 to 2100 in microseconds: seconds, milliseconds and nanoseconds of this century lie outside."""
 
 OnExhausted: TypeAlias = Literal["skip", "halt"]
 """What a strict event that failed for good does to its lane: lets the next one go, or keeps it."""
@@ -75,10 +79,17 @@ def event_type_of(model: str, model_event: str) -> str:
 def candidates_of_change(change: ModelChanged, configuration: TenantConfiguration) -> list[Candidate]:
     """One candidate for each settings entry that the change matches, in the configuration's order (R9).
 
-    Raises ``Unroutable`` where the change has no usable payload.
+    Raises ``Unroutable`` that names the field of a change which cannot be used.
     """
     check_payload(change.payload)
-    _check_texts(change_id=change.change_id, model=change.model, model_id=change.model_id)
+    texts = {"change_id": change.change_id, "model": change.model, "model_id": change.model_id}
+    _check_texts(**texts)
+    empty = [name for name, text in texts.items() if not text]
+    if empty:
+        raise Unroutable(f"{empty[0]} is empty")
+    if change.model_event not in _MODEL_EVENTS:
+        raise Unroutable(f"model_event is {change.model_event[:100]!r}, not one of {', '.join(_MODEL_EVENTS)}")
+    _check_time("occurred_at", change.occurred_at)
     entries = configuration.matching(change.model, change.model_event)
     return [_candidate_of_entry(change, entry) for entry in entries]
 
@@ -119,6 +130,7 @@ def candidate_of_request(request: WebhookRequested, configuration: TenantConfigu
     Raises ``Unroutable`` for a payload, priority or delay that the doors would have refused.
     """
     check_payload(request.payload)
+    _check_time("requested_at", request.requested_at)
     _check_texts(
         event_id=request.event_id,
         endpoint=request.endpoint,
@@ -174,6 +186,7 @@ def call_back_gate_of(request: WebhookRequested) -> str:
     if size > MAX_STEP_RESULT_BYTES:
         raise Unroutable(f"the call-back has {size} bytes; at most {MAX_STEP_RESULT_BYTES} are allowed")
     check_payload(request.payload)
+    _check_time("requested_at", request.requested_at)
     _check_texts(event_id=request.event_id, requested_by=request.requested_by or "")
     return call_back_gate(request.tenant_id, key or "")
 
@@ -210,6 +223,12 @@ def _check_texts(**texts: str) -> None:
     for name, text in texts.items():
         if len(text) > _LONGEST_TEXT:
             raise Unroutable(f"{name} has {len(text)} characters; at most {_LONGEST_TEXT} are allowed")
+
+
+def _check_time(name: str, at: Micros) -> None:
+    """A time in another unit would be no date that the projections can store."""
+    if not _EARLIEST <= at < _LATEST:
+        raise Unroutable(f"{name} is {at}; microseconds since 1970 are wanted, of a time from 2000 to 2100")
 
 
 def _checked_delay(delay_s: int | None) -> int:

@@ -71,6 +71,17 @@ def test_every_cut_is_undecodable() -> None:
         assert _code(good[:size]) in ("undecodable", "unknown_schema")
 
 
+def test_a_broken_field_is_named() -> None:
+    good = encode(SAMPLES["model_changed"])
+    payload = good.index(b'{"')
+    with pytest.raises(Undecodable, match=r"no ModelChanged: payload \(field 7 of 11, from byte \d+ on\)"):
+        decode(good[: payload + 3])
+    with pytest.raises(Undecodable, match=r"payload \(field 7 of 11"):
+        decode(good[:payload] + b"\xff" + good[payload + 1 :])
+    with pytest.raises(Undecodable, match="last field is source"):
+        decode(good + b"more")
+
+
 def test_the_size_is_judged_before_anything_else() -> None:
     assert _code(b"\xff" * (MAX_DEAD_LETTER_BYTES + 1)) == "too_large"
     largest = MAX_RECORD_BYTES - len(encode(SIGNAL)) - 2

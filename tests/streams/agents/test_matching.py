@@ -65,6 +65,22 @@ def test_an_entrys_delay_is_the_events() -> None:
     assert found.delay_s == 60
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"payload": "{"}, "payload"),
+        ({"model_event": "Created"}, "model_event is 'Created', not one of created, updated"),
+        ({"model_id": ""}, "model_id is empty"),
+        ({"occurred_at": AT // 1000}, "occurred_at is 1790000000000; microseconds"),
+        ({"occurred_at": AT * 1000}, "occurred_at"),
+        ({"occurred_at": -1}, "occurred_at"),
+    ],
+)
+def test_what_is_wrong_with_a_change_names_the_field(values: dict[str, object], said: str) -> None:
+    with pytest.raises(Unroutable, match=said):
+        candidates_of_change(change(**values), configuration(ORDERS))
+
+
 def test_a_request_is_one_candidate_and_its_own_options_come_first() -> None:
     settings = configuration(ORDERS | {"priority": 3, "delay": 60})
 
@@ -88,6 +104,7 @@ def test_a_request_of_an_endpoint_nobody_configured_is_accepted() -> None:
     [
         ({"priority": 11}, "priority"),
         ({"priority": 0}, "priority"),
+        ({"requested_at": AT // 1000}, "requested_at"),
         ({"delay_s": -1}, "delay"),
         ({"delay_s": LONGEST_DELAY_S + 1}, "delay"),
         ({"payload": "[1]"}, "JSON object"),
