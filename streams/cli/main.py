@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "demo": ("streams.cli.demo:demo", "Run the main job once: 1,000 orders of a print shop, 100 manual triggers"),
     "up": ("streams.cli.up:up", "Run everything in this process"),
     "trigger": ("streams.cli.trigger:trigger", "Ask for a webhook."),
+    "emit": ("streams.cli.emit:emit", "Tell of a change"),
     "explain": ("streams.cli.explain:explain", "Say what would fire"),
     "trace": ("streams.cli.trace:trace", "Tell the story of an event"),
     "call-back": ("streams.cli.call_backs:call_back", "Call back a handler that waits."),
