@@ -1,5 +1,6 @@
 """The Printdeal API, as far as the plugin uses it."""
 
+import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -8,8 +9,9 @@ from urllib.parse import quote
 
 from handlers.contract import HttpClient, HttpResponse
 from handlers.dwd.combinations import objects_of
+from handlers.upstreams.account_orders import Listing, Referenced, orders_of_account
 from handlers.upstreams.answers import any_of, checked, list_of, object_of
-from handlers.upstreams.search import find_order, patiently
+from handlers.upstreams.search import patiently
 from schemas.errors import Retryable
 
 DEFAULT_URL: Final = "https://api.printdeal.com/api"
@@ -58,17 +60,28 @@ class PrintdealClient:
         count = answer.get("count")
         return count if isinstance(count, int) else 0, list_of(answer, "orders")
 
-    async def find_order(self, reference: str, since: datetime | None = None) -> dict[str, Any] | None:
-        """The order with our reference among those dated ``since``; the list does not show references, so each is read.
+    async def find_order(self, reference: str) -> dict[str, Any] | None:
+        """The newest order with our reference, as it is now. Raises ``Unknown`` as ``find_uuid`` does."""
+        uuid = await self._find(reference, None, newest=True)
+        return None if uuid is None else await self.order(uuid)
 
+    async def find_uuid(self, reference: str, since: datetime | None = None) -> str | None:
+        """The ``uuid`` of an order with our reference among those dated ``since``: that it was placed.
+
+        The list does not show references, so each order is read, once for all who look.
         Raises ``Unknown`` where there are too many to look at.
         """
+        return await self._find(reference, since, newest=False)
 
-        async def read(listed: Mapping[str, Any]) -> dict[str, Any] | None:
-            order = await self.order(str(listed["id"]))
-            return order if order is not None and order.get("reference") == reference else None
+    async def _find(self, reference: str, since: datetime | None, newest: bool) -> str | None:
+        whose = "\0".join((self._base, self._headers["User-ID"], self._headers["API-Secret"]))
+        account = hashlib.sha256(whose.encode()).hexdigest()
+        listing = Listing(self.pages, self._referenced, "id", "date")
+        return await orders_of_account(account).find(reference, since, listing, newest=newest)
 
-        return await find_order(self.pages(), reference, since, read, "date")
+    async def _referenced(self, listed: Mapping[str, Any]) -> Referenced | None:
+        order = await self.order(str(listed["id"]))
+        return None if order is None else Referenced(str(order.get("reference")), str(order["uuid"]))
 
     async def pages(self) -> AsyncIterator[list[dict[str, Any]]]:
         """The account's orders, page by page, the newest first."""

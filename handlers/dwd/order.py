@@ -39,8 +39,8 @@ class Placement(OrderPlacement):
     async def find(self, body: Mapping[str, Any], context: Context) -> dict[str, Any] | None:
         """See ``OrderPlacement``."""
         client = PrintdealClient(context.config, context.http)
-        order = await client.find_order(self.reference_of(body), not_before(context.event_id))
-        return None if order is None else _placed(str(order["uuid"]), body)
+        uuid = await client.find_uuid(self.reference_of(body), not_before(context.event_id))
+        return None if uuid is None else _placed(uuid, body)
 
 
 class OrderWebhookHandler(Placement):

@@ -12,7 +12,7 @@ from schemas.errors import Retryable, Unknown
 
 _CLOCKS_APART: Final = timedelta(days=1)
 """An upstream's dates come without a zone or even without an hour, so a search starts this much earlier."""
-_MOST_LOOKED_AT: Final = 2_000
+MOST_LOOKED_AT: Final = 2_000
 _AT_ONCE: Final = 8
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.05
@@ -103,11 +103,16 @@ async def find_order(
     Raises ``Unknown`` where there are too many to look at.
     """
     try:
-        async with aclosing(recent_orders(pages, since, read, date_name, _MOST_LOOKED_AT)) as found:
+        async with aclosing(recent_orders(pages, since, read, date_name, MOST_LOOKED_AT)) as found:
             return await anext(found, None)
     except TooManyOrders as error:
-        raise Unknown(
-            f"{reference} is not among the {error.looked_at} orders looked at in the upstream's list; look for it in "
-            "the account there, and retry the event if it is missing",
-            code="order_unknown",
-        ) from None
+        raise too_many(reference, error) from None
+
+
+def too_many(reference: str, error: TooManyOrders) -> Unknown:
+    """What a search ends in that could not look at all there is."""
+    return Unknown(
+        f"{reference} is not among the {error.looked_at} orders looked at in the upstream's list; look for it in "
+        "the account there, and retry the event if it is missing",
+        code="order_unknown",
+    )

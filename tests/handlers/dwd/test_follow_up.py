@@ -1,11 +1,13 @@
 """What comes after an order: its confirmation, its cancellation, and what the upstream tells of it."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from handlers.contract import HttpClient, HttpResponse
 from handlers.dwd.cancel import OrderCancelWebhookHandler
 from handlers.dwd.client import PrintdealClient
 from handlers.dwd.confirm import OrderConfirmWebhookHandler
@@ -150,6 +152,39 @@ async def test_the_whole_list_is_searched_page_by_page(fake: FakeUpstream, conte
         assert order is not None
         assert order["reference"] == f"TENANT-1-{number}"
     assert await client.find_order("TENANT-1-120") is None
+
+
+class Counting:
+    """A client that counts the calls that were answered."""
+
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
+        self.answered = 0
+        self.stream = client.stream
+
+    async def request(self, *arguments: Any, **options: Any) -> HttpResponse:
+        answer = await self._client.request(*arguments, **options)
+        self.answered += 1
+        return answer
+
+
+async def test_many_unclear_orders_are_found_in_about_as_many_calls_as_there_are_orders(
+    fake: FakeUpstream, context: MakeContext
+) -> None:
+    for number in range(120):
+        await OrderWebhookHandler().handle({**ORDER, "id": number}, context(f"key-{number}"))
+    fake.behaviour.rate_per_s = 100
+    made = context()
+    counting = Counting(made.http)
+    looked_up = replace(made, http=counting)
+
+    found = await asyncio.gather(
+        *(OrderWebhookHandler().reconcile({**ORDER, "id": number}, looked_up) for number in range(130))
+    )
+
+    assert [isinstance(each, Completed) for each in found] == [True] * 120 + [False] * 10
+    # Each order once, and three pages twice.
+    assert counting.answered <= 120 + 2 * 3
 
 
 def test_statuses_are_mapped_both_ways() -> None:

@@ -56,7 +56,7 @@ async def test_what_is_too_old_is_not_read_and_ends_a_list_that_comes_newest_fir
 
 
 async def test_a_list_too_long_to_tell_is_unknown_and_says_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(search, "MOST_LOOKED_AT", 3)
     with pytest.raises(Unknown, match="TENANT-1-7") as caught:
         await List([RECENT] * 2, [RECENT] * 2, [RECENT]).find(99)
     assert "look for it in the account there" in str(caught.value)
