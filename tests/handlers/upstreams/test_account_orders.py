@@ -83,6 +83,13 @@ async def test_an_order_from_before_the_event_is_not_its_order() -> None:
     assert await account.find("R-9", LATE) is None
 
 
+async def test_one_listing_answers_who_looks_less_far_back_and_who_looks_farther() -> None:
+    account = Account(30)
+
+    assert await asyncio.gather(account.find("R-40", LATE), account.find("R-41", EARLY)) == [None, None]
+    assert account.pages_read == 3
+
+
 async def test_who_has_to_look_far_back_makes_nobody_else_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MOST_LOOKED_AT", 15)
     account = Account(30)
