@@ -1,10 +1,11 @@
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from streams.capture.outbox import METADATA, OUTBOX, OutboxRow, append
+from streams.capture.outbox import METADATA, OUTBOX, OutboxRow, append, slice_of
 from streams.database import create_database_engine
 
 pytestmark = pytest.mark.postgres
@@ -34,6 +35,7 @@ def written(engine: Engine) -> list[OutboxRow]:
 
 
 def test_odd_characters_and_all_bytes_come_out_as_they_went_in_and_in_order(engine: Engine) -> None:
+    begun = datetime.now(UTC)
     with engine.begin() as connection:
         append(connection, [row("2", ODD), row("1"), row("3", "\\N")])
         append(connection, [OutboxRow("t", b"", b"", "ModelChanged", None, "", "4")])
@@ -42,6 +44,12 @@ def test_odd_characters_and_all_bytes_come_out_as_they_went_in_and_in_order(engi
     assert [each.payload for each in found] == [bytes(range(256))] * 3 + [b""]
     assert found[0].record_key == f"{ODD}|Order|1".encode()
     assert found[3].headers is None
+    with engine.connect() as connection:
+        rows = connection.execute(select(OUTBOX.c.slice, OUTBOX.c.created_at, OUTBOX.c.record_key)).all()
+    assert len(rows) == 4
+    for number, created_at, key in rows:
+        assert (number, created_at.tzinfo is not None) == (slice_of(key), True)
+        assert begun <= created_at <= datetime.now(UTC)
 
 
 def test_they_belong_to_the_connections_transaction_even_where_they_begin_it(engine: Engine) -> None:
