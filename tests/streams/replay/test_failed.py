@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from schemas.codec import decode_as
-from schemas.events import TaskReady, TaskScheduled
+from schemas.events import TaskEvent, TaskReady, TaskScheduled
 from streams.capture.outbox import OUTBOX
 from streams.engine.decide import RECONCILE, TRIES_BEFORE
 from streams.recovery import forget_finished, recover
@@ -129,3 +129,18 @@ def test_an_embedded_start_carries_on_a_retry_that_the_log_has_forgotten(
         publish(engine)
     [wait] = open_waits(engine)
     assert decode_as(TaskReady, wait.task).options[RECONCILE]
+
+
+def test_an_embedded_start_leaves_the_task_to_the_outbox_where_only_the_retry_is_projected(
+    events: FailedEvents, engine: Engine
+) -> None:
+    failed(engine, "e1", "unknown")
+    events.retry(["e1"], by="me")
+    retried, wait = outbox(engine)
+    assert isinstance(retried, TaskEvent)
+    project(engine, [retried])
+    with engine.begin() as connection:
+        connection.execute(OUTBOX.update().values(published_at=OUTBOX.c.created_at))
+        recover(connection, CATALOGUE)
+    # A task made of the history alone would not look for what may have been done.
+    assert (open_waits(engine), outbox(engine)) == ([], [wait])
