@@ -34,6 +34,11 @@ def is_tracked(model: type[Any]) -> bool:
     return any(base in _TRACKED for base in model.__mro__)
 
 
+def tracked_models() -> list[type[Any]]:
+    """Every guarded class."""
+    return sorted(_TRACKED, key=lambda model: model.__qualname__)
+
+
 @event.listens_for(Session, "do_orm_execute")
 def refuse_bulk_statement(state: ORMExecuteState) -> None:
     """Raise ``UntrackedBulkChange`` for INSERT, UPDATE and DELETE on a tracked model or its table, unless handled."""

@@ -1,100 +1,159 @@
-"""The demonstration's audit: what the shop committed against what the history says, one by one."""
+"""``webhook audit``: proves from PostgreSQL's own log that no change of a tracked table went unannounced."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Annotated, Final
 
-from sqlalchemy import Engine, func, select
+import typer
 
-from projections.tables import WEBHOOK_ATTEMPTS, WEBHOOK_EVENTS
-from schemas.kinds import FINAL_KINDS
-from streams.cli.print_shop import Journal
+from streams.audit.slot import AuditReport, AuditState, WalAudit
+from streams.cli.console import Json, examples, note, progress, say, show, show_json
+from streams.cli.tracked import TABLE_COLUMNS, DatabaseUrl, Models, Tables, chosen_tables, table_row, tracked_database
+from streams.errors import SetupError
 
+_COUNTS: Final = {
+    "tables": "TABLE",
+    "models": "MODELS",
+    "changes": "CHANGES",
+    "events": "EVENTS",
+    "missing": "MISSING",
+    "extra": "EXTRA",
+}
+_FINDINGS: Final = {
+    "kind": "WHAT",
+    "tables": "TABLE",
+    "key": "ROW",
+    "operations": "CHANGED BY",
+    "changes": "CHANGES",
+    "events": "EVENTS",
+    "committed_at": "COMMITTED",
+    "xid": "TRANSACTION",
+}
+_FEW: Final = 10
 
-@dataclass(frozen=True, slots=True)
-class TierCount:
-    """Events of one tier: all of them, those that completed, attempts, and the median attempt in milliseconds."""
-
-    tier: str
-    events: int
-    completed: int
-    attempts: int
-    median_ms: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """Counts of one run. ``missing``: committed and without a final outcome; ``unexpected``: an event of nothing."""
-
-    committed_changes: int
-    manual_triggers: int
-    rolled_back: int
-    requested: int
-    outcomes: int
-    missing: int
-    unexpected: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether each thing committed has exactly one event with a final outcome, and nothing else has one."""
-        return self.missing == 0 and self.unexpected == 0
-
-
-def finished_events(engine: Engine) -> int:
-    """Events of the history that have a final outcome."""
-    query = select(func.count()).select_from(WEBHOOK_EVENTS).where(WEBHOOK_EVENTS.c.kind.in_(FINAL_KINDS))
-    with engine.connect() as connection:
-        return connection.execute(query).scalar_one()
+audit_app = typer.Typer(
+    help="Prove from PostgreSQL's log that no change of a tracked table went unannounced, whoever made it. "
+    "The slot it reads from holds log back until the next report: report regularly, and stop it in the end."
+    + examples(
+        "webhook audit start --models shop.models --limit-mb 4096",
+        "webhook audit report",
+        "webhook audit status --json",
+        "webhook audit stop",
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
 
 
-def audit(engine: Engine, journal: Journal, triggered: Sequence[str]) -> Audit:
-    """Compare the shop's journal and the ids of its manual triggers with the history."""
-    events = WEBHOOK_EVENTS.c
-    with engine.connect() as connection:
-        rows = connection.execute(
-            select(events.event_id, events.model_id, events.event_type, events.trigger, events.kind)
-        ).all()
-    expected = Counter((order_id, f"order_{event}") for order_id, event in journal.committed)
-    expected.update((event_id, "") for event_id in triggered)
-    found: Counter[tuple[str, str]] = Counter()
-    final: Counter[tuple[str, str]] = Counter()
-    for row in rows:
-        identity = (row.model_id, row.event_type) if row.trigger == "model" else (row.event_id, "")
-        found[identity] += 1
-        final[identity] += row.kind in FINAL_KINDS
-    return Audit(
-        committed_changes=len(journal.committed),
-        manual_triggers=len(triggered),
-        rolled_back=journal.rolled_back,
-        requested=found.total(),
-        outcomes=final.total(),
-        missing=(expected - final).total(),
-        unexpected=(found - expected).total(),
+@audit_app.command(
+    "start",
+    help="Note what is written from now on. Needs PostgreSQL 15 with wal_level = logical, and a user who owns the "
+    "tables and has REPLICATION."
+    + examples(
+        "webhook audit start --models shop.models --limit-mb 4096",
+        "webhook audit start --table orders=Order --table people=Person,Employee --no-limit",
+        "webhook audit start --table orders=Order --dry-run --database-url postgresql://shop@db.example/shop",
+    ),
+)
+def start(
+    tables: Tables = None,
+    models: Models = None,
+    limit_mb: Annotated[
+        int | None, typer.Option(min=64, help="Let the server hold back so much log at most, for all of its slots.")
+    ] = None,
+    no_limit: Annotated[bool, typer.Option("--no-limit", help="Take it that an unread audit fills the disk.")] = False,
+    wait_s: Annotated[float, typer.Option(min=1, help="Wait so long for transactions that have begun before.")] = 60.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which tables, and change nothing.")] = False,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Start an audit."""
+    if limit_mb is not None and no_limit:
+        raise SetupError("--limit-mb and --no-limit contradict each other.", "Give one of them.")
+    with tracked_database(database_url) as engine:
+        with engine.connect() as connection:
+            chosen = chosen_tables(connection, tables, models)
+        if dry_run:
+            show([table_row(each) for each in chosen], TABLE_COLUMNS, as_json, "")
+            return
+        with progress() as report:
+            report("waiting for transactions that have begun before", 0, 0)
+            state = WalAudit(engine).start(chosen, limit_mb=0 if no_limit else limit_mb, wait_s=wait_s)
+    _show_state(state, as_json)
+    if not as_json:
+        say("From now on. `webhook audit report` says what was found, `webhook audit stop` drops the slot.")
+
+
+@audit_app.command(
+    "status",
+    help="Show the tables of the audit, and how much log it holds back. Exit 1 where some was lost."
+    + examples("webhook audit status", "webhook audit status --json"),
+)
+def status(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+    """Show what stands."""
+    with tracked_database(database_url) as engine:
+        state = WalAudit(engine).state()
+    _show_state(state, as_json)
+    if state.is_lost:
+        note("PostgreSQL has thrown away log that was not read: stop the audit and start it anew.")
+        raise typer.Exit(1)
+
+
+@audit_app.command(
+    "report",
+    help="Judge every transaction since the last report, or since the start. Exit 1 where a change was not announced."
+    + examples("webhook audit report", "webhook audit report --keep", "webhook audit report --json | jq .missing"),
+)
+def report(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it all to the next report as well.")] = False,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Say what was found."""
+    with tracked_database(database_url) as engine, progress() as tell:
+        found = WalAudit(engine).report(keep=keep, progress=lambda done: tell("transactions judged", done, 0))
+    if as_json:
+        show_json(asdict(found))
+    else:
+        _show_report(found)
+    if found.missing:
+        raise typer.Exit(1)
+
+
+@audit_app.command(
+    "stop",
+    help="End the audit: drop its slot and publications. What was not reported is not judged any more."
+    + examples("webhook audit stop", "webhook audit stop --json"),
+)
+def stop(database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+    """End the audit."""
+    with tracked_database(database_url) as engine:
+        stopped = WalAudit(engine).stop()
+    if as_json:
+        show_json({"stopped": stopped})
+    else:
+        say("Stopped: slot and publications are gone." if stopped else "No audit of this database was started.")
+
+
+def _show_state(state: AuditState, as_json: bool) -> None:
+    if as_json:
+        show_json(asdict(state))
+        return
+    show([table_row(each) for each in state.tables], TABLE_COLUMNS, False, "No table.")
+    limit = "without limit" if state.limit_mb is None else f"of {state.limit_mb} MB at most"
+    say(f"Slot {state.slot} of database {state.database} holds {state.held_mb:g} MB of log back, {limit}.")
+
+
+def _show_report(found: AuditReport) -> None:
+    show([asdict(count) for count in found.tables], _COUNTS, False, "No table.")
+    if found.findings:
+        say("")
+        rows = [{**asdict(each), "operations": ", ".join(each.operations)} for each in found.findings[:_FEW]]
+        show(rows, _FINDINGS, False, "")
+        left = found.missing + found.extra - len(rows)
+        if left > 0:
+            note(f"Further findings: --json shows the first {len(found.findings)}; read with --keep to see them again.")
+    said = "Every change was announced." if not found.missing else f"{found.missing} changes were not announced."
+    say(
+        f"{found.transactions} transactions from {found.begin} to {found.end}. {said}",
+        "" if not found.missing else "red",
     )
-
-
-def tier_counts(engine: Engine) -> list[TierCount]:
-    """What each tier did, in the order of the tiers' names."""
-    with engine.connect() as connection:
-        events = connection.execute(
-            select(WEBHOOK_EVENTS.c.tier, WEBHOOK_EVENTS.c.kind, func.count()).group_by(
-                WEBHOOK_EVENTS.c.tier, WEBHOOK_EVENTS.c.kind
-            )
-        ).all()
-        attempts = connection.execute(select(WEBHOOK_ATTEMPTS.c.tier, WEBHOOK_ATTEMPTS.c.duration_ms)).all()
-    durations: dict[str, list[float]] = {}
-    for tier, duration_ms in attempts:
-        durations.setdefault(tier, []).append(duration_ms or 0.0)
-    counts = []
-    for tier in sorted({row[0] for row in events if row[0]}):
-        of_tier = sorted(durations.get(tier, []))
-        counts.append(
-            TierCount(
-                tier=tier,
-                events=sum(count for name, _, count in events if name == tier),
-                completed=sum(count for name, kind, count in events if name == tier and kind == "completed"),
-                attempts=len(of_tier),
-                median_ms=round(of_tier[len(of_tier) // 2], 1) if of_tier else None,
-            )
-        )
-    return counts

@@ -19,8 +19,8 @@ from projections.queries import recent_events
 from streams.broker import local, provision
 from streams.broker.connection import admin_config
 from streams.broker.epoch import log_epoch
-from streams.cli.audit import Audit, audit, finished_events, tier_counts
 from streams.cli.console import say, show, show_json
+from streams.cli.demo_audit import Audit, audit, finished_events, tier_counts
 from streams.cli.embedded import embedded_installation, shop_upstream
 from streams.cli.pipeline import Pipeline, running_pipeline
 from streams.cli.print_shop import Journal, open_shop, run_shop

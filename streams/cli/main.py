@@ -57,6 +57,14 @@ COMMANDS: Final = {
     "project": ("streams.cli.roles:project", "Fold the log into the history"),
     "monitor": ("streams.cli.roles:monitor", "Measure the six tiers and publish their health"),
     "serve": ("streams.cli.roles:serve", "Take triggers by HTTP, show events"),
+    "audit": (
+        "streams.cli.audit:audit_app",
+        "Prove from PostgreSQL's log that no change of a tracked table went unannounced",
+    ),
+    "guard": (
+        "streams.cli.commit_guard:guard_app",
+        "Let PostgreSQL refuse a commit that changes a tracked table without an event",
+    ),
     "local": ("streams.cli.local:local_app", "Run Apache Kafka and PostgreSQL on this machine"),
     "topics": ("streams.cli.topics:topics_app", "Create the topics on a real Kafka"),
     "tenants": ("streams.cli.tenants:tenants_app", "Tenants and their configuration"),

@@ -65,6 +65,16 @@ def running_postgres() -> Iterator[Path]:
             stop_postgres(directory)
 
 
+def use_logical_log(directory: Path) -> None:
+    """Let a PostgreSQL that runs tell of rows in its log (``wal_level``); it is restarted for that."""
+    engine = sqlalchemy.create_engine(postgres_url(directory), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("ALTER SYSTEM SET wal_level = logical"))
+    engine.dispose()
+    stop_postgres(directory)
+    start_postgres(directory)
+
+
 @contextmanager
 def fresh_database(directory: Path) -> Iterator[str]:
     """An empty database of a running PostgreSQL; gives its SQLAlchemy URL."""
