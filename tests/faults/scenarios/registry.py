@@ -15,6 +15,7 @@ from tests.faults.scenarios import (
     together,
     upstreams,
     workers,
+    writers,
 )
 
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -31,5 +32,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         *health.SCENARIOS,
         *balance.SCENARIOS,
         *together.SCENARIOS,
+        *writers.SCENARIOS,
     )
 }
