@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceEr
 from projections.migrate import BRANCHES, pending
 from streams.errors import SetupError
 from streams.settings import Settings
+from streams.sqlite import take_write_lock
 
 _BUSY_TIMEOUT_MS: Final = 15_000
 
@@ -66,9 +67,7 @@ def _create_sqlite_engine(url: str, durable: bool) -> Engine:
     @event.listens_for(engine, "savepoint")
     def open_transaction(connection: Connection, _name: str) -> None:
         # A savepoint outside a transaction would open one itself, and its release would commit.
-        driver: Any = connection.connection.driver_connection
-        if not driver.in_transaction:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        take_write_lock(connection)
 
     return engine
 

@@ -9,6 +9,7 @@ from streams.capture.attributes import changed_values, values_before
 from streams.capture.changes import write_collected
 from streams.capture.guard import is_tracked
 from streams.capture.model import tell
+from streams.sqlite import take_write_lock
 
 _ROWS: Final = 500
 
@@ -23,6 +24,9 @@ def bulk_update(session: Session, statement: Update) -> int:
     """
     mapper = _mapper(statement)
     session.flush()
+    connection = session.connection(bind_arguments={"mapper": mapper})
+    # It has no FOR UPDATE: rows could be changed or gone between being read and being updated.
+    take_write_lock(connection)
     key = tuple_(*mapper.primary_key)
     where = statement.whereclause
     matching = select(*mapper.primary_key).order_by(*mapper.primary_key).with_for_update()
@@ -42,7 +46,6 @@ def bulk_update(session: Session, statement: Update) -> int:
             raise ValueError(
                 f"bulk_update cannot change the primary key of {mapper.class_.__name__}: change the objects"
             )
-        connection = session.connection(bind_arguments={"mapper": mapper})
         for target, old in zip(targets, before, strict=True):
             state: Any = inspect(target)
             tell(state.mapper, connection, state, "updated", changed_values(old, state))
