@@ -17,6 +17,7 @@ from typing_extensions import override
 from handlers.tenants.current import tenant_context
 from streams.capture.bulk import bulk_update
 from streams.capture.model import WebhookModel
+from streams.sqlite import take_write_lock
 
 APPLICATION: Final = "fault-writer"
 TABLE: Final = "fault_parts"
@@ -51,6 +52,8 @@ class Part(WebhookModel, Base):
 
 def transaction(session: Session, chance: random.Random) -> None:
     """One transaction: a few changes, some in savepoints, committed or rolled back. Raises what the database does."""
+    # Where rows cannot be locked: another writer's row would be deleted a second time.
+    take_write_lock(session.connection())
     for _ in range(chance.randint(1, 3)):
         _step(session, chance, nested=0)
     if chance.random() < 0.75:
