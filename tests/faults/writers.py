@@ -43,6 +43,7 @@ class Writers:
         self._tenant_id = tenant_id
         self._processes: list[subprocess.Popen[bytes]] = []
         self._count = count
+        self.ended = 0
         self._rate = 0.0
         self._seeds = random.Random(count)
         self._environment = {
@@ -70,9 +71,12 @@ class Writers:
         for process in self._processes:
             process.wait(_ANSWER_S)
 
-    def ended(self) -> list[int]:
-        """Exit codes of those that ended by themselves: they never should."""
-        return [process.returncode for process in self._processes if process.poll() is not None]
+    def replace_ended(self) -> None:
+        """Start those again that ended by themselves, and count them: a database that dies can take one with it."""
+        for place, process in enumerate(self._processes):
+            if process.poll() is not None:
+                self.ended += 1
+                self._processes[place] = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
         seed = str(self._seeds.randrange(1 << 30))
