@@ -95,12 +95,9 @@ def test_tiers_are_measured(embedded_settings: Settings) -> None:
     _check(embedded_settings)
 
 
-@pytest.mark.kafka
-def test_tiers_are_measured_on_kafka_and_one_monitor_has_the_seat(kafka_settings: Settings) -> None:
-    _check(kafka_settings)
-    first, second = Seat(kafka_settings), Seat(kafka_settings)
-    eventually(lambda: first.attend() + second.attend() == 1)
-    holder, other = (first, second) if first.is_taken else (second, first)
-    holder.leave()
-    eventually(other.attend)
-    other.leave()
+@pytest.mark.embedded
+def test_a_monitor_alone_has_the_seat_until_it_leaves(embedded_settings: Settings) -> None:
+    seat = Seat(embedded_settings)
+    eventually(seat.attend)
+    seat.leave()
+    assert not seat.is_taken
