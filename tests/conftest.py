@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from streams.broker.embedded import EmbeddedBroker
@@ -20,6 +21,12 @@ from streams.broker.postgres_server import postgres_url
 from streams.settings import Settings
 from tests.support.services import created_topics, fresh_database, running_kafka, running_postgres
 from topics.catalogue import Catalogue
+
+# Property tests judge values, never seconds: what an example takes is the machine's affair.
+hypothesis.settings.register_profile(
+    "unhurried", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 _QUEUES = ("high", "beanstalk", "redis", "db", "low", "failed")
 

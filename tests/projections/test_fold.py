@@ -58,7 +58,7 @@ def wait(attempt: int, **values: object) -> Scheduled:
     return Scheduled(replace(event, **values), b"key")  # type: ignore[arg-type]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32))
 def test_order_and_repetition_make_no_difference(seed: int) -> None:
     random = Random(seed)

@@ -90,7 +90,7 @@ def _read(writer: Any, latest: Any, cls: Any, body: bytes) -> Any:
 
 @pytest.mark.parametrize("versioned", [each for each in _VERSIONS if not each.startswith("dead_letter")])
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_version_as_fastavro_does(versioned: str, data: st.DataObject) -> None:
     writer, latest, cls = load_schema(versioned), _latest(versioned), _class(versioned)
     decode, encode = _compiled(versioned)
@@ -135,7 +135,7 @@ _ODD_VALUES = st.one_of(
 
 
 @given(any_event, st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_value_of_another_type_is_written_as_fastavro_does_or_not_at_all(event: Event, data: st.DataObject) -> None:
     schema = next(load_schema(each) for each in reversed(_VERSIONS) if _class(each) is type(event))
     encode = compile_encoder(schema)
@@ -146,7 +146,7 @@ def test_a_value_of_another_type_is_written_as_fastavro_does_or_not_at_all(event
 
 
 @given(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 63).map(lambda bits: 1 << bits >> 1))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_longs_of_every_size(number: int) -> None:
     schema = load_schema("signal.v1")
     decode, encode = compile_decoder(Signal, schema, schema), compile_encoder(schema)

@@ -221,7 +221,7 @@ _NEARLY_GOOD = {
 }
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     headers=st.dictionaries(st.sampled_from(_HEADERS), _TEXT | _PIECES | st.just(str(NOW_S))),
     body=st.binary(max_size=100) | st.just(_OTHERS_BODY),

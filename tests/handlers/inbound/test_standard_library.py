@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 import standardwebhooks
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.inbound.schemes import Scheme, generated_secret
@@ -14,7 +14,6 @@ _IDS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_cha
 _TIMES = st.integers(0, 4_000_000_000)
 
 
-@settings(deadline=None)
 @given(delivery_id=_IDS, at_s=_TIMES, body=st.text(st.characters(codec="utf-8")))
 def test_what_the_library_signs_we_take(delivery_id: str, at_s: int, body: str) -> None:
     secret = generated_secret(Scheme.STANDARD)
@@ -25,7 +24,6 @@ def test_what_the_library_signs_we_take(delivery_id: str, at_s: int, body: str) 
     assert made.fault(generated_secret(Scheme.STANDARD)) is not None
 
 
-@settings(deadline=None)
 @given(delivery_id=_IDS, body=st.text(st.characters(codec="utf-8")))
 def test_what_we_take_the_library_takes(delivery_id: str, body: str) -> None:
     secret = generated_secret(Scheme.STANDARD)

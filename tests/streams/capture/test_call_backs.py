@@ -100,7 +100,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps, st.booleans())
 def test_a_wait_has_one_end_and_the_first_call_back_known_by_then_decides_it(
     empty: Engine, happened: list[tuple[str, object]], is_due: bool

@@ -132,7 +132,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield engine
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(steps=STEPS)
 def test_committed_changes_are_the_events_none_extra_and_in_order(engine: Engine, steps: list[Step]) -> None:
     with engine.begin() as connection:

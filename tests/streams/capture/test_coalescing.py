@@ -123,7 +123,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps)
 def test_the_last_one_goes_whoever_dies_and_nothing_older_goes_after_it(
     empty: Engine, happened: list[tuple[str, object]]

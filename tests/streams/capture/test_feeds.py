@@ -58,9 +58,7 @@ def test_what_others_do_not_need_is_the_crowding_tenants(engine: Engine, catalog
     assert batch(engine, catalogue, 10) == [("noisy", number) for number in range(9, 19)]
 
 
-@hypothesis_settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+@hypothesis_settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(tenants=st.lists(st.sampled_from("aaaabc"), max_size=60), limit=st.integers(1, 9))
 def test_each_tenants_rows_keep_their_order_and_none_is_left(
     tenants: list[str], limit: int, engine: Engine, catalogue: Catalogue

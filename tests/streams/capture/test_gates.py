@@ -121,7 +121,7 @@ def test_gates_take_turns() -> None:
     assert list(keeper.in_turn([])) == []
 
 
-@hypothesis_settings(deadline=None, max_examples=300)
+@hypothesis_settings(max_examples=300)
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["wait", "start", "end", "takeover"]), st.sampled_from([0.05, 0.3, 20.0])),

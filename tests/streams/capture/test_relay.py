@@ -59,9 +59,7 @@ def test_rows_become_records_and_leave_the_outbox(
     assert None not in signed_off
 
 
-@hypothesis_settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+@hypothesis_settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(
     transactions=st.lists(
         st.tuples(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.booleans()), min_size=1, max_size=30

@@ -134,7 +134,7 @@ class LanesMachine(RuleBasedStateMachine):
         assert self.lanes.running == len(self.running) <= WINDOW
 
 
-LanesMachine.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=60, deadline=None)
+LanesMachine.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=60)
 TestLanes = LanesMachine.TestCase
 
 

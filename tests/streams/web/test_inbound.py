@@ -271,7 +271,7 @@ async def test_bad_signatures_never_fail_inside(inbound: Inbound) -> None:
     """A few hundred through the whole door; ten thousand are tried at the verifying function."""
     drawn: list[tuple[dict[str, str], bytes]] = []
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(st.dictionaries(st.sampled_from(_NAMES), _VALUE), st.binary(max_size=50))
     def draw(headers: dict[str, str], body: bytes) -> None:
         drawn.append((headers, body))
