@@ -15,7 +15,7 @@ from streams.background import OnCrash, run_in_background
 from streams.broker.connection import faust_broker
 from streams.engine.assignment import Assignment
 from streams.engine.contract import Excusing, Fenced, RecordProcessor
-from streams.engine.driver import BatchTransport
+from streams.engine.driver import IN_TRANSIT, BatchTransport
 from streams.engine.fence import Fence
 from streams.engine.tail import LedgerTail
 from streams.engine.watchdog import NO_PROGRESS_S, LoopWatch, Progress, Sample, end_process
@@ -52,6 +52,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         self.tail = tail
         self.on_crash_call = on_crash
         self.fetch_wait_ms = settings.fetch_wait_ms
+        self.most_in_transit = min(IN_TRANSIT, settings.waiting_per_partition)
         self.rebalance_grace_s = settings.rebalance_grace_s
         self.fence = processor.fence if isinstance(processor, Fenced) else Fence(settings.session_timeout_s)
         self.no_progress_s = NO_PROGRESS_S

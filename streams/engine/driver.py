@@ -27,7 +27,7 @@ FETCH_WHILE_FULL_S: Final = 0.02
 """The same while one has none: it may get room at any moment, and the fetch under way does not ask for it."""
 
 IN_TRANSIT: Final = 1000
-"""Records of one partition that may be between fetch and processor."""
+"""Records of one partition that may be between fetch and processor, and never more than may wait there."""
 
 CAREFUL_BATCH: Final = 20
 """Records taken at a time of a partition whose tasks run one by one (R4)."""
@@ -175,7 +175,7 @@ class BatchConsumer(base.Consumer):  # type: ignore[misc]
 
     def _has_room(self, tp: TP) -> bool:
         partition = self.assigned.find(tp)
-        if partition is None or partition.in_transit >= (1 if partition.is_careful else IN_TRANSIT):
+        if partition is None or partition.in_transit >= (1 if partition.is_careful else self.app.most_in_transit):
             return False
         return self.assigned.has_room(partition)
 
