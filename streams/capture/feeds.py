@@ -1,7 +1,6 @@
 """What a relay publishes from: a table with rows in an order; and the first such table, the outbox."""
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -22,10 +21,6 @@ from topics.catalogue import Catalogue
 _CHUNK: Final = 500
 _LOOK_BEHIND: Final = 20_000
 """So many ids behind a full batch others are looked for: what is looked at costs its time each time."""
-LOOK_BACK: Final = 20_000
-"""So many ids before the last one published each look begins: whoever got an id first may well commit later."""
-WHOLE_LOOK_S: Final = 1.0
-"""So often a look begins at the first id, for who commits much later still."""
 _IN_ORDER: Final = text("SET LOCAL enable_sort = off")
 """Else statistics from when the table was empty let PostgreSQL sort all that waits, for each batch."""
 
@@ -106,7 +101,6 @@ class OutboxFeed:
         keep: bool,
         share: int = 0,
         shares: int = 1,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """The part ``share`` of ``shares``, from 0 on. ``keep``: published rows stay, with ``published_at``; else they
         are deleted.
@@ -120,14 +114,9 @@ class OutboxFeed:
         self.tenures = tuple(f"outbox-{number}" for number in slices)
         self._keep = keep
         self._slices = slices
-        self._clock = clock
-        # Of the rows up to this id all that could be seen have been read.
-        self._seen = 0
-        self._whole_at = float("-inf")
 
     def begin(self) -> None:
         """See ``Feed``."""
-        self._seen, self._whole_at = 0, float("-inf")
 
     def check(self, connection: Connection) -> None:
         """See ``Feed``. A sequence that hands out ids in blocks would number a key's later commits lower."""
@@ -154,11 +143,7 @@ class OutboxFeed:
             behind = waiting.where(OUTBOX.c.tenant_id != crowd, OUTBOX.c.id <= rows[-1]["id"] + _LOOK_BEHIND)
             others = connection.execute(behind.limit(limit // 2)).mappings().all()
             own = [row for row in rows if row["tenant_id"] == crowd][: limit - len(others)]
-            self._seen = own[-1]["id"]
             return sorted([*own, *others], key=lambda row: int(row["id"]))
-        if rows:
-            last: int = rows[-1]["id"]
-            self._seen = last if len(rows) == limit else max(last, self._seen)
         return rows
 
     def _waiting(self, full: Iterable[str]) -> Select[Any]:
@@ -167,12 +152,8 @@ class OutboxFeed:
             .where(OUTBOX.c.published_at.is_(None), OUTBOX.c.parked_at.is_(None), OUTBOX.c.topic.not_in(list(full)))
             .order_by(OUTBOX.c.id)
         )
-        now = self._clock()
-        if self._keep or now - self._whole_at >= WHOLE_LOOK_S:
-            self._whole_at = now
-        else:
-            # What was deleted stays in the index while somebody's snapshot may need it: an hour's dump, say.
-            query = query.where(OUTBOX.c.id > self._seen - LOOK_BACK)
+        # From the first id on, each time: who got one long ago may commit just now, and the next row of its key, which
+        # waited for it, must not be published before it.
         return query.where(OUTBOX.c.slice.in_(self._slices)) if len(self._slices) < SLICES else query
 
     def row_id(self, row: RowMapping) -> str:

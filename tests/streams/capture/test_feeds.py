@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, update
 
-from streams.capture.feeds import LOOK_BACK, WHOLE_LOOK_S, OutboxFeed
+from streams.capture.feeds import OutboxFeed
 from streams.capture.outbox import METADATA, OUTBOX, OutboxRow, append
 from streams.database import create_database_engine
 from tests.streams.capture.relay_support import change_row
@@ -75,23 +75,13 @@ def test_each_tenants_rows_keep_their_order_and_none_is_left(
     assert sorted(number for numbers in found.values() for number in numbers) == list(range(len(tenants)))
 
 
-class Clock:
-    """A clock that is set."""
+def test_who_got_an_id_long_ago_comes_first_when_it_commits_at_last(engine: Engine, catalogue: Catalogue) -> None:
+    """The next row of its key waited for it to commit."""
+    feed = OutboxFeed(catalogue, False)
 
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_who_commits_late_is_found_by_the_next_whole_look(engine: Engine, catalogue: Catalogue) -> None:
-    """Most looks begin a little before what was read last: what was deleted before may still cost its time."""
-    clock = Clock()
-    feed = OutboxFeed(catalogue, False, clock=clock)
-
-    def look(limit: int = 10) -> list[int]:
+    def look() -> list[int]:
         with engine.begin() as connection:
-            rows = feed.read(connection, limit, ())
+            rows = feed.read(connection, 10, ())
             feed.mark(connection, [feed.row_id(row) for row in rows])
         return [row["id"] for row in rows]
 
@@ -101,21 +91,7 @@ def test_who_commits_late_is_found_by_the_next_whole_look(engine: Engine, catalo
                 append(connection, [change_row(catalogue, str(each), each)])
                 connection.execute(update(OUTBOX).where(OUTBOX.c.record_id == f"{each}-{each}").values(id=each))
 
-    recent = 1_000_000
-    commit(recent)
-    assert look() == [recent]
-    commit(*range(5, 30), recent - LOOK_BACK + 1)
-    assert look() == [recent - LOOK_BACK + 1]
-    assert look() == []
-    clock.now += WHOLE_LOOK_S
-    # It is gone through at once, not ten rows a second.
-    assert [look(), look(), look(), look()] == [[*range(5, 15)], [*range(15, 25)], [*range(25, 30)], []]
-    commit(1)
-    assert look() == [1]
-    clock.now += WHOLE_LOOK_S
-    commit(recent)
-    assert look() == [recent]
-    commit(2)
-    assert look() == []
-    feed.begin()
-    assert look() == [2]
+    commit(1_000_000)
+    assert look() == [1_000_000]
+    commit(1, 1_000_001)
+    assert look() == [1, 1_000_001]
