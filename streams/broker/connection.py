@@ -164,6 +164,10 @@ def _client(settings: Settings) -> dict[str, Any]:
         "bootstrap.servers": bootstrap_servers(settings),
         "security.protocol": settings.kafka_security_protocol,
         "topic.metadata.refresh.interval.ms": _REFRESH_MS,
+        # Where all brokers are away at once, librdkafka (2.16) by default forgets them and begins anew. After the only
+        # broker's restart such clients were seen to send nothing for minutes, to make and end threads without pause,
+        # and to take partitions for unknown. Without that it goes on trying those it knows and those it was given.
+        "metadata.recovery.strategy": "none",
         # The embedded broker ends before its clients, which then complain on standard error.
         "log_level": _SILENT if is_embedded(settings) else _WARNINGS,
     }

@@ -77,6 +77,13 @@ def test_the_producer_takes_what_the_largest_topic_takes(settings: Settings) -> 
     assert (config["acks"], config["enable.idempotence"], config["partitioner"]) == ("all", True, "murmur2_random")
 
 
+def test_no_client_forgets_its_brokers_while_all_are_away(settings: Settings) -> None:
+    """F4: after the only broker's restart, clients that had begun anew sent nothing any more."""
+    found = settings.model_copy(update={"bootstrap_servers": "one:9092"})
+    for config in (producer_config(found), consumer_config(found, "group"), admin_config(found)):
+        assert config["metadata.recovery.strategy"] == "none"
+
+
 def test_sasl_reaches_both_libraries(settings: Settings) -> None:
     found = secured(settings, "SASL_SSL")
     config = admin_config(found)
