@@ -46,6 +46,7 @@ SETTLED_S: Final = 0.4
 CALL_S: Final = 0.8
 pytestmark = pytest.mark.timeout(120 + 20 * ORDERS)
 
+MET: Final = frozenset({"http_500", "http_429", "timeout", "connection", "bad_answer"})
 ADVICE: Final = re.compile(r"tried again|asked again|looked for|check |retry the event|trigger anew")
 
 
@@ -142,14 +143,17 @@ async def test_with_every_fault_on_each_order_is_placed_exactly_once(
                 return await worker.carry_out(number)
 
         results = await asyncio.gather(*(one(number) for number in range(ORDERS)))
+        # How many calls that takes is chance, for searches share them.
+        while not set(worker.codes) >= MET and len(results) < 10 * ORDERS:
+            results.append(await one(len(results)))
 
         names = ("uuid", "order_number")
         placed = Counter(str(each.order.get("reference") or each.order["customerReference"]) for each in _journal(fake))
-        assert placed == {f"TENANT-1-{number}": 1 for number in range(ORDERS)}
+        assert placed == {f"TENANT-1-{number}": 1 for number in range(len(results))}
         known = {value for each in _journal(fake) for value in (each.uuid, str(each.number))}
         assert {str(next(each.result[n] for n in names if n in each.result)) for each in results} <= known
     # Each fault was met, and each text says what to do and holds no secret.
-    assert {"http_500", "http_429", "timeout", "connection", "bad_answer"} <= set(worker.codes)
+    assert set(worker.codes) >= MET
     assert [text for text in worker.texts if not ADVICE.search(text)] == []
     assert "canary" not in " ".join(worker.texts)
 
