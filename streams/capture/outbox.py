@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from handlers.call_backs import CALL_BACK_KEY, CALL_BACK_TRIGGER
 from handlers.requests import DEDUPE_KEY
 from handlers.service import Accepted
 from schemas.codec import encode
@@ -185,13 +186,20 @@ def request_row(request: WebhookRequested, topic: str) -> OutboxRow:
     """The row of a request. Raises ``ValueError`` for one that does not fit its schema."""
     return OutboxRow(
         topic=topic,
-        record_key=partition_key(request.tenant_id, request.model, request.model_id, request.event_id),
+        record_key=_key_of(request),
         payload=encode(request),
         record_type="WebhookRequested",
         headers=None,
         tenant_id=request.tenant_id,
         record_id=request.event_id,
     )
+
+
+def _key_of(request: WebhookRequested) -> bytes:
+    if request.trigger == CALL_BACK_TRIGGER:
+        # Of several with one key the first counts, so they have to keep their order.
+        return partition_key(request.tenant_id, request.trigger, request.options.get(CALL_BACK_KEY), request.event_id)
+    return partition_key(request.tenant_id, request.model, request.model_id, request.event_id)
 
 
 def change_row(change: ModelChanged, topic: str) -> OutboxRow:

@@ -3,12 +3,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, inspect, select
 
+from handlers.call_backs import call_back_request
 from projections.migrate import upgrade
 from schemas.codec import decode_as
 from schemas.events import WebhookRequested, now_micros
-from streams.capture.outbox import METADATA, OUTBOX, SLICES, OutboxSink, OutboxUnavailable, slice_of
+from streams.capture.outbox import METADATA, OUTBOX, SLICES, OutboxSink, OutboxUnavailable, request_row, slice_of
 from streams.database import create_database_engine
 from topics.catalogue import build_catalogue
+from topics.keys import tenant_of_key
 
 
 def request(event_id: str = "e1", payload: str = "{}") -> WebhookRequested:
@@ -23,6 +25,16 @@ def request(event_id: str = "e1", payload: str = "{}") -> WebhookRequested:
         model="Order",
         model_id="7",
     )
+
+
+def test_call_backs_with_one_key_keep_their_order() -> None:
+    """The first one counts, also where a broker or an intake stands still between them."""
+    first, second, other = (
+        request_row(call_back_request(tenant, "order|7", {}, "vendor"), "requests") for tenant in ("1", "1", "2")
+    )
+    assert first.record_id != second.record_id
+    assert first.record_key == second.record_key != other.record_key
+    assert tenant_of_key(first.record_key) == "1"
 
 
 def test_what_is_accepted_is_committed_and_wakes_the_relay(tmp_path: Path) -> None:
