@@ -86,7 +86,10 @@ def wanted_of_models() -> dict[str, tuple[str, ...]]:
     """Models by table, of every model with the mixin that is imported by now."""
     found: dict[str, set[str]] = {}
     for model in tracked_models():
-        mapper: Mapper[Any] = inspect(model)
+        mapper: Mapper[Any] | None = inspect(model, raiseerr=False)
+        if mapper is None:
+            # Its mapping was refused, so nobody can write with it.
+            continue
         for table in mapper.tables:
             place: Any = table
             found.setdefault(place.fullname, set()).add(model.__webhook_name__ or model.__name__)
