@@ -22,7 +22,7 @@ demo: .venv/.installed  ## run the main job once, everything embedded: no servic
 
 test: .venv/.installed  ## every test but faults and benchmarks; starts its own Kafka and PostgreSQL
 	@$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not faults and not bench" --ignore tests/faults/test_short.py
-	@$(BIN)/python -m pytest -q tests/faults/test_short.py  # alone: a broker that dies beside two others starts too late
+	@$(BIN)/python -m pytest -q tests/faults/test_short.py  # alone: its broker has to start anew in time
 
 fast: .venv/.installed  ## the tests that need no service
 	@$(BIN)/python -m pytest -q -m "not faults and not bench and not kafka and not postgres and not embedded"

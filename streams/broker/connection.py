@@ -72,8 +72,8 @@ def log_ends(consumer: Consumer, topic: str, partition: int, timeout_s: float, w
 def _learn_partitions(consumer: Consumer, topic: str, timeout_s: float) -> None:
     """Have the brokers asked anew what partitions there are.
 
-    A broker that has just started knows of none. librdkafka (2.16) believes it and takes this for final: it asks no
-    broker again before its next refresh, minutes later, however often the partition is asked for.
+    librdkafka (2.16) was seen to call partitions unknown for as long as it was asked while the broker had them. This
+    helps only a client that still reaches a broker: some send nothing any more after the only one's restart (F4).
     """
     with contextlib.suppress(KafkaException):
         consumer.list_topics(topic, timeout=timeout_s)
@@ -166,7 +166,8 @@ def _client(settings: Settings) -> dict[str, Any]:
         "topic.metadata.refresh.interval.ms": _REFRESH_MS,
         # Where all brokers are away at once, librdkafka (2.16) by default forgets them and begins anew. After the only
         # broker's restart such clients were seen to send nothing for minutes, to make and end threads without pause,
-        # and to take partitions for unknown. Without that it goes on trying those it knows and those it was given.
+        # and to take partitions for unknown. With this it goes on trying those it knows, but clients that stand were
+        # seen all the same (their coordinator's requests time out unsent); what makes them stand is not known yet.
         "metadata.recovery.strategy": "none",
         # The embedded broker ends before its clients, which then complain on standard error.
         "log_level": _SILENT if is_embedded(settings) else _WARNINGS,
